@@ -1,0 +1,54 @@
+# make setup    own environment in .venv with the pinned versions of constraints.txt
+# make demo     demonstrations -> imitation -> offline -> online on the cube task, with a report
+# make test     style, types, import rules, tests and doctests
+# make gpu-check   GPU tests and the policy benchmark from the source tree, on a bare CUDA image
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+DEMO_DIR ?= runs/demo
+SOURCES := src tests $(wildcard benchmarks) $(wildcard examples) $(wildcard studies)
+TEST_WORKERS ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format gpu-check clean
+
+help:
+	@sed -n 's/^# make /  make /p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' is not Python 3.11 or newer; install one and name it: make setup PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (the first time takes a few minutes) ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,robotics,teacher]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/serfn train --task cube --budget demo --out $(DEMO_DIR) --resume
+
+lint: setup
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS)
+
+format: setup
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+gpu-check:
+	PYTHONPATH=src python3 -m pytest -q -m gpu tests -p no:cacheprovider
+	PYTHONPATH=src python3 benchmarks/bench_policy.py --device cuda
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
