@@ -1,0 +1,1 @@
+"""Words that every other layer shares: errors, specifications, configuration, seeding, results."""
