@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-DEMO_DIR ?= runs/demo
+DEMO_DIR ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 SOURCES := src tests $(wildcard benchmarks) $(wildcard examples) $(wildcard studies)
 TEST_WORKERS ?= 2
 
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	@$(BIN)/serfn train --task cube --budget demo --out $(DEMO_DIR) --resume
+	@$(BIN)/serfn train --task cube --budget demo --out $(DEMO_DIR)
 
 lint: setup
 	$(BIN)/ruff check $(SOURCES)

@@ -1,0 +1,131 @@
+"""Gymnasium environments as the rest of the package sees them: flat float32 observations, bounded actions."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from serfn.core.errors import SerfnError
+from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
+
+DEFAULT_CONTROL_HZ = 20.0
+"""Control rate of an environment whose metadata has no `render_fps`."""
+
+
+class FlatFloatObservation(gymnasium.ObservationWrapper):
+    """Flatten Box or (nested) Dict observations to one float32 vector `[obs]`.
+
+    The order of a Dict is Gymnasium's own (`gymnasium.spaces.utils.flatten`): the space's key order, which is
+    alphabetical when the space was made from a plain dict.
+
+    Raises:
+        SerfnError: The observation space holds something that is not a vector of numbers.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        _require_vectors(env.observation_space, "observation")
+        size = spaces.utils.flatdim(env.observation_space)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        """Return the observation as `[obs]`, float32."""
+        return spaces.utils.flatten(self.env.observation_space, observation).astype(np.float32)
+
+
+def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
+    """Make a Gymnasium environment with flat float32 observations.
+
+    Args:
+        env_id: Registered id; `package:Id` imports the package that registers it first, as in
+            `gymnasium_robotics:AdroitHandDoor-v1`. Ids under `serfn/` are always known.
+        **kwargs: Passed to the environment, such as `plant="field"` or `render_mode="rgb_array"`.
+
+    Raises:
+        SerfnError: Unknown id, options that the environment refuses, or spaces that are not supported.
+    """
+    if env_id.startswith("serfn/"):
+        from serfn.tasks.registry import register_envs
+
+        register_envs()
+    try:
+        env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise SerfnError(
+            f"environment '{env_id}' cannot be made: {_first_line(error)}; check the id, and name the package "
+            "that registers it in front, as in gymnasium_robotics:AdroitHandDoor-v1"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise SerfnError(f"environment '{env_id}' refuses the options {kwargs}: {_first_line(error)}") from error
+    try:
+        _require_bounded_actions(env.action_space)
+        return FlatFloatObservation(env)
+    except SerfnError:
+        env.close()
+        raise
+
+
+def task_spec(env: gymnasium.Env) -> TaskSpec:
+    """Describe an environment made by `make_env`.
+
+    The control rate is the environment's `metadata["render_fps"]` (Gymnasium's MuJoCo environments keep it equal
+    to their control rate), or else `DEFAULT_CONTROL_HZ`. Pass `control_hz` on only where seconds matter: it
+    scales minutes of robot time, never the learning.
+
+    Raises:
+        SerfnError: The environment has no time limit.
+    """
+    if env.spec is None or env.spec.max_episode_steps is None:
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        raise SerfnError(
+            f"environment '{name}' has no time limit; register it with max_episode_steps, or pass that to make_env"
+        )
+    action_space = _require_bounded_actions(env.action_space)
+    return TaskSpec(
+        id=env.spec.id,
+        observation=ObservationSpec(dim=spaces.utils.flatdim(env.observation_space)),
+        action=ActionSpec(
+            low=tuple(float(value) for value in action_space.low),
+            high=tuple(float(value) for value in action_space.high),
+        ),
+        control_hz=float(env.metadata.get("render_fps") or DEFAULT_CONTROL_HZ),
+        max_episode_steps=env.spec.max_episode_steps,
+    )
+
+
+def _require_vectors(space: spaces.Space, name: str) -> None:
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            _require_vectors(part, f"{name}['{key}']")
+        return
+    if not isinstance(space, spaces.Box):
+        raise SerfnError(
+            f"{name} space is {space}; only Box and Dict of Box are supported: wrap the environment so that it "
+            "returns vectors of numbers"
+        )
+    if space.dtype == np.uint8 and len(space.shape) >= 2:
+        raise SerfnError(
+            f"{name} space is an image of shape {space.shape}; policies here see state vectors: choose the "
+            "environment's state observations, or wrap it with an encoder"
+        )
+
+
+def _require_bounded_actions(space: spaces.Space) -> spaces.Box:
+    if not isinstance(space, spaces.Box) or not np.issubdtype(cast(Any, space.dtype), np.floating):
+        raise SerfnError(f"action space is {space}; only a Box of floats is supported")
+    if len(space.shape) != 1:
+        raise SerfnError(f"action space has shape {space.shape}; flatten it to one dimension with a wrapper")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise SerfnError(
+            "action space is unbounded; wrap the environment with gymnasium.wrappers.RescaleAction, or give "
+            "finite bounds"
+        )
+    return space
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,106 @@
+"""Film strips: a few frames of one episode side by side, to see what the numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from serfn.core.errors import SerfnError
+from serfn.core.protocols import ChunkActor
+from serfn.evaluation.environments import task_spec
+
+_GAP = 4
+_CAPTION_HEIGHT = 22
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A rendered image `[height, width, 3]` uint8 and its time in the episode."""
+
+    time_s: float
+    rgb: np.ndarray
+
+
+def record_frames(env: gymnasium.Env, actor: ChunkActor, *, seed: int, count: int = 6) -> list[Frame]:
+    """Run one episode and return `count` frames spread over it, the first and the last included.
+
+    The length of the episode is not known in advance: frames are kept at a stride that doubles whenever twice
+    the wanted number has been collected, so that only a handful of steps are rendered.
+
+    Args:
+        env: One environment made with `render_mode="rgb_array"`.
+        actor: Acts on a batch of one.
+        seed: Seed of the environment and the actor.
+        count: Number of frames, at least 2; a shorter episode gives fewer.
+
+    Raises:
+        SerfnError: `count` is below 2, or the environment does not render.
+    """
+    if count < 2:
+        raise SerfnError(f"count is {count}; a film strip needs at least 2 frames")
+    rate_hz = task_spec(env).control_hz
+    observation, _ = env.reset(seed=seed)
+    actor.reset(seed)
+    kept = [Frame(0.0, _render(env))]
+    stride, step, over = 1, 0, False
+    while not over:
+        for action in actor.act(np.asarray(observation, np.float32)[None])[0]:
+            observation, _, terminated, truncated, _ = env.step(action)
+            step += 1
+            over = bool(terminated or truncated)
+            if step % stride == 0 or over:
+                kept.append(Frame(step / rate_hz, _render(env)))
+            if len(kept) > 2 * count and not over:
+                kept = kept[::2]
+                stride *= 2
+            if over:
+                break
+    chosen = np.unique(np.linspace(0, len(kept) - 1, count).round().astype(int))
+    return [kept[index] for index in chosen]
+
+
+def save_film_strip(frames: Sequence[Frame], path: Path, *, frame_width: int = 240) -> None:
+    """Write frames side by side as one PNG, each with its time below.
+
+    Args:
+        frames: Frames of equal size, in order.
+        path: File to write; its folder must exist.
+        frame_width: Width of each frame in the strip, pixels.
+
+    Raises:
+        SerfnError: There are no frames.
+    """
+    if not frames:
+        raise SerfnError("a film strip needs at least one frame, got none")
+    height, width = frames[0].rgb.shape[:2]
+    frame_height = round(frame_width * height / width)
+    strip_width = len(frames) * frame_width + (len(frames) - 1) * _GAP
+    # Transparent between and below the frames: the strip lies on light and dark pages alike.
+    strip = Image.new("RGBA", (strip_width, frame_height + _CAPTION_HEIGHT), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(strip)
+    font = ImageFont.load_default(size=14)
+    for index, frame in enumerate(frames):
+        left = index * (frame_width + _GAP)
+        image = Image.fromarray(np.ascontiguousarray(frame.rgb[..., :3], np.uint8))
+        strip.paste(image.resize((frame_width, frame_height), Image.Resampling.LANCZOS), (left, 0))
+        caption = f"{frame.time_s:.1f} s"
+        draw.text((left + 2, frame_height + 3), caption, fill=(128, 128, 128, 255), font=font)
+    strip.save(path)
+
+
+def _render(env: gymnasium.Env) -> np.ndarray:
+    try:
+        image = env.render()
+    except Exception as error:  # OpenGL bindings raise whatever their platform gives them
+        raise SerfnError(
+            f"the environment cannot render here ({type(error).__name__}: {error}); on a machine without a display "
+            "set MUJOCO_GL=egl or MUJOCO_GL=osmesa, or skip the film"
+        ) from error
+    if not isinstance(image, np.ndarray):
+        raise SerfnError(f"the environment renders {type(image).__name__}; make it with render_mode='rgb_array'")
+    return image

@@ -1,0 +1,223 @@
+"""Intervals for means, rates and differences, so that a result is never a bare number.
+
+Which one where: rates (values that are only 0 or 1) use Wilson's score interval, which stays honest at 0 of n;
+other means use Student's t; other statistics (medians, trimmed means) use the bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from serfn.core.results import EvaluationResult
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the interval that covers the truth with the stated confidence."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One line of a results table.
+
+    Args:
+        name: Name of the quantity, such as `score` or `drop`.
+        interval: Its mean over the episodes with a 95% interval.
+        rate: Whether every value is 0 or 1, so that the mean is a fraction of episodes.
+    """
+
+    name: str
+    interval: Interval
+    rate: bool
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Score interval of a success rate (Wilson 1927; Brown, Cai and DasGupta 2001, equation 4).
+
+    >>> rounded = wilson_interval(0, 50)
+    >>> round(rounded.low, 3), round(rounded.high, 3)
+    (0.0, 0.071)
+
+    Raises:
+        ValueError: `n` is below 1 or `successes` outside [0, n].
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"got {successes} successes of {n}; need n >= 1 and 0 <= successes <= n")
+    z = _normal_quantile(confidence)
+    rate = successes / n
+    scale = 1 + z**2 / n
+    center = (rate + z**2 / (2 * n)) / scale
+    half = z / scale * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    # At 0 and n the limits are exactly 0 and 1; rounding must not leave the rate outside its interval.
+    low = 0.0 if successes == 0 else center - half
+    high = 1.0 if successes == n else center + half
+    return Interval(rate, low, high, n)
+
+
+def mean_t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean; a single value has the infinite interval.
+
+    Raises:
+        ValueError: `values` is empty.
+    """
+    sample = _sample(values)
+    mean = float(sample.mean())
+    if sample.size == 1:
+        return Interval(mean, -math.inf, math.inf, 1)
+    half = t_quantile(0.5 + confidence / 2, sample.size - 1) * float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    return Interval(mean, mean - half, mean + half, sample.size)
+
+
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    *,
+    rng: np.random.Generator,
+    n_boot: int = 2000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of any statistic (Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        values: Sample `[n]`.
+        statistic: Reduces an array along `axis=-1`, such as `np.mean` or `np.median`.
+        rng: Source of the resamples.
+        n_boot: Number of resamples.
+        confidence: Coverage of the interval.
+
+    Raises:
+        ValueError: `values` is empty.
+    """
+    sample = _sample(values)
+    draws = statistic(sample[rng.integers(sample.size, size=(n_boot, sample.size))], axis=-1)
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(statistic(sample, axis=-1)), float(low), float(high), sample.size)
+
+
+def difference_interval(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, confidence: float = 0.95
+) -> Interval:
+    """Interval of `mean(a) - mean(b)` for independent samples: an improvement is real if it excludes 0.
+
+    Rates use Newcombe's hybrid score interval (1998, method 10); other values use Welch's t with the degrees of
+    freedom rounded down, which errs towards "not shown". `n` is the smaller sample's size.
+
+    Raises:
+        ValueError: A sample is empty.
+    """
+    first, second = _sample(a), _sample(b)
+    difference = float(first.mean() - second.mean())
+    n = min(first.size, second.size)
+    if is_rate(first) and is_rate(second):
+        p, q = (wilson_interval(int(s.sum()), s.size, confidence) for s in (first, second))
+        low = difference - math.hypot(p.mean - p.low, q.high - q.mean)
+        high = difference + math.hypot(p.high - p.mean, q.mean - q.low)
+        return Interval(difference, low, high, n)
+    if n == 1:
+        return Interval(difference, -math.inf, math.inf, n)
+    errors = np.array([first.var(ddof=1) / first.size, second.var(ddof=1) / second.size])
+    if errors.sum() == 0:
+        return Interval(difference, difference, difference, n)
+    freedom = errors.sum() ** 2 / (errors**2 / [first.size - 1, second.size - 1]).sum()
+    half = t_quantile(0.5 + confidence / 2, max(1, int(freedom))) * math.sqrt(errors.sum())
+    return Interval(difference, difference - half, difference + half, n)
+
+
+def summarize(result: EvaluationResult, score_name: str | None = None) -> list[SummaryRow]:
+    """Table of an evaluation: score, return, success if known, the task's metrics, episode seconds.
+
+    Args:
+        result: Outcome of the episodes.
+        score_name: How the score is called; None looks at the result itself, see `name_score`.
+    """
+    name = name_score([result]) if score_name is None else score_name
+    columns: dict[str, Sequence[float]] = {name: result.scores}
+    known = [float(success) for success in result.successes if success is not None]
+    if known:
+        columns["success"] = known
+    columns.update({metric: values for metric, values in result.metrics.items() if metric != name})
+    columns["return"] = result.returns
+    columns["seconds"] = [length / result.control_hz for length in result.lengths]
+    return [summary_row(column, values) for column, values in columns.items()]
+
+
+def name_score(results: Sequence[EvaluationResult]) -> str:
+    """Return what the score of these evaluations is: a metric of the task, the return, or just `score`."""
+    informative = any(any(result.scores) for result in results)
+    for name in results[0].metrics if informative else ():
+        if all(result.metrics.get(name) == result.scores for result in results):
+            return name
+    return "return" if all(result.scores == result.returns for result in results) else "score"
+
+
+def summary_row(name: str, values: Sequence[float]) -> SummaryRow:
+    """Summarise one column: as a rate where all values are 0 or 1, unless it is a sum or a duration."""
+    sample = _sample(values)
+    rate = is_rate(sample) and name not in ("score", "return", "seconds")
+    interval = wilson_interval(int(sample.sum()), sample.size) if rate else mean_t_interval(sample)
+    return SummaryRow(name, interval, rate)
+
+
+def is_rate(values: Sequence[float] | np.ndarray) -> bool:
+    """Return whether all values are 0 or 1."""
+    return bool(np.isin(np.asarray(values), (0.0, 1.0)).all())
+
+
+def t_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t for whole degrees of freedom, to about 1e-12.
+
+    Bisection on the finite series of the distribution function (Abramowitz and Stegun 26.7.3 and 26.7.4).
+
+    >>> round(t_quantile(0.975, 9), 4)
+    2.2622
+
+    Raises:
+        ValueError: `probability` outside (0, 1) or `freedom` below 1.
+    """
+    if not 0 < probability < 1 or freedom < 1:
+        raise ValueError(f"t_quantile needs 0 < probability < 1 and freedom >= 1, got {probability}, {freedom}")
+    if probability < 0.5:
+        return -t_quantile(1 - probability, freedom)
+    central = 2 * probability - 1
+    low, high = 0.0, math.pi / 2
+    # In the angle theta = atan(t / sqrt(freedom)) the search interval is finite.
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_central_mass(middle, freedom) < central else (low, middle)
+    return math.tan((low + high) / 2) * math.sqrt(freedom)
+
+
+def _t_central_mass(theta: float, freedom: int) -> float:
+    """P(|T| < sqrt(freedom) tan(theta))."""
+    cosine, sine = math.cos(theta), math.sin(theta)
+    term, total = (1.0, 1.0) if freedom % 2 == 0 else (cosine, cosine)
+    first = 1 if freedom % 2 == 0 else 2
+    for k in range(first, freedom - 2, 2):
+        term *= cosine**2 * k / (k + 1)
+        total += term
+    if freedom % 2 == 0:
+        return sine * total
+    return 2 / math.pi * (theta + (sine * total if freedom > 1 else 0.0))
+
+
+def _normal_quantile(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must lie in (0, 1)")
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def _sample(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    sample = np.asarray(values, dtype=np.float64).reshape(-1)
+    if sample.size == 0:
+        raise ValueError("got no values; an interval needs at least one")
+    return sample
