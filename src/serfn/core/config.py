@@ -107,7 +107,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_dict(value)
     if isinstance(value, Mapping):
@@ -119,7 +119,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _convert(hint: Any, value: Any, path: str) -> Any:  # noqa: ANN401
+def _convert(hint: Any, value: Any, path: str) -> Any:
     """Return `value` as an instance of the type `hint`, or raise a `ConfigError` that names `path`."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -151,7 +151,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:  # noqa: ANN401
     raise ConfigError(f"{path}: expected {getattr(hint, '__name__', hint)}, got {_show(value)}")
 
 
-def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:  # noqa: ANN401
+def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and type(None) in members:
         return None
     candidates = [member for member in members if member is not type(None)]
@@ -166,7 +166,7 @@ def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:  # n
     raise ConfigError(errors[0] if len(errors) == 1 else f"{path}: no alternative fits: {'; '.join(errors)}")
 
 
-def _convert_literal(choices: tuple[Any, ...], value: Any, path: str) -> Any:  # noqa: ANN401
+def _convert_literal(choices: tuple[Any, ...], value: Any, path: str) -> Any:
     for choice in choices:
         if type(choice) is type(value) and choice == value:
             return choice

@@ -41,7 +41,7 @@ class ActionSpec:
     def __post_init__(self) -> None:
         if not self.low or len(self.low) != len(self.high):
             raise ConfigError(
-                f"action bounds need the same length above 0, got {len(self.low)} low and {len(self.high)} high values"
+                f"action bounds need equal lengths above 0, got {len(self.low)} low and {len(self.high)} high"
             )
         if self.names and len(self.names) != len(self.low):
             raise ConfigError(
@@ -72,8 +72,8 @@ class ActionSpec:
         """Raise unless all physical actions `[..., action]` are finite and inside the bounds.
 
         Raises:
-            DataError: Wrong last dimension, or a value that is not finite or lies outside the bounds by more than
-                `BOUND_TOLERANCE` of the range; the message gives the first one and its index.
+            DataError: Wrong last dimension, or a value that is not finite or lies outside the bounds by more
+                than `BOUND_TOLERANCE` of the range; the message gives the first one and its index.
         """
         actions = np.asarray(actions)
         if actions.ndim == 0 or actions.shape[-1] != self.dim:
@@ -88,7 +88,7 @@ class ActionSpec:
         dimension = index[-1]
         raise DataError(
             f"action at index {list(index[:-1])}, dimension {self._name(dimension)} is {actions[index]:g}, "
-            f"outside [{self.low[dimension]:g}, {self.high[dimension]:g}]; clip the data or widen the action bounds"
+            f"outside [{self.low[dimension]:g}, {self.high[dimension]:g}]; clip the data or widen the bounds"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Recorded experience: episodes, replay of chunk windows, demonstrations and their files."""

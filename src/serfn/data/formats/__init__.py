@@ -1,0 +1,1 @@
+"""File formats of demonstrations and recorded experience, one module each."""

@@ -1,0 +1,373 @@
+"""Replay of chunk windows: short pieces of stored episodes that never cross an episode's end.
+
+Layout. Steps live in ring arrays: step number n, counted from 0 since the start and never reused, lies in row
+`n % capacity`. Episodes are contiguous in step numbers and are evicted whole, oldest first, so that the
+stored steps are always one interval `[first, next)`. Each row knows how many steps of its episode remain and
+the number of its episode; terminal observations lie in a table of their own, indexed in the same way by
+episode number. A window is then index arithmetic without rejection, and a batch costs O(batch · chunk)
+whatever the size of the storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from serfn.core.errors import CheckpointError, DataError
+from serfn.core.spec import ActionSpec
+from serfn.data.episode import Episode
+
+_INITIAL_EPISODES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkBatch:
+    """Windows of up to H = chunk consecutive steps; a window that meets the end of its episode is shorter.
+
+    With h the number of valid steps of a window that starts at step t of an episode of T steps, h = min(H, T
+    - t).
+
+    Args:
+        obs: `[batch, obs]`, at step t.
+        actions: `[batch, chunk, action]`, normalised; steps after h repeat action h.
+        rewards: `[batch, chunk]`, 0 after h.
+        valid: `[batch, chunk]` bool, True for the first h steps.
+        next_obs: `[batch, obs]`, at step t + h.
+        terminated: `[batch]` bool, True if t + h = T and the episode terminated; a truncated one bootstraps.
+        window_obs: `[batch, chunk, obs]`, the observation after each step, `next_obs` after h; None unless
+            asked for.
+    """
+
+    obs: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    valid: np.ndarray
+    next_obs: np.ndarray
+    terminated: np.ndarray
+    window_obs: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.obs)
+
+
+class ChunkReplay:
+    """First-in-first-out store of episodes that samples chunk windows uniformly over steps.
+
+    Every stored step may start a window. Actions are normalised once, when they are added.
+
+    Args:
+        action_spec: Bounds by which actions are normalised; actions outside are clipped to them on entry.
+        obs_dim: Size of an observation.
+        chunk_size: Steps H of a window.
+        capacity_steps: Steps kept; when a new episode does not fit, the oldest are evicted whole.
+
+    Raises:
+        DataError: A size is below 1.
+    """
+
+    def __init__(self, action_spec: ActionSpec, obs_dim: int, chunk_size: int, capacity_steps: int) -> None:
+        for name, value in (
+            ("obs_dim", obs_dim),
+            ("chunk_size", chunk_size),
+            ("capacity_steps", capacity_steps),
+        ):
+            if value < 1:
+                raise DataError(f"{name} of the replay is {value}; it must be at least 1")
+        self.action_spec = action_spec
+        self.obs_dim = obs_dim
+        self.chunk_size = chunk_size
+        self.capacity_steps = capacity_steps
+        self._offsets = np.arange(chunk_size)
+        # np.empty reserves address space only; memory is taken as rows are written.
+        self._observations = np.empty((capacity_steps, obs_dim), np.float32)
+        self._actions = np.empty((capacity_steps, action_spec.dim), np.float32)
+        self._rewards = np.empty(capacity_steps, np.float32)
+        self._remaining = np.empty(capacity_steps, np.int64)
+        self._episode_of_step = np.empty(capacity_steps, np.int64)
+        self._first_step = self._next_step = 0
+        self._allocate_episodes(_INITIAL_EPISODES)
+        self._first_episode = self._next_episode = 0
+        # Step numbers of imitable episodes, in a ring of their own with the same first-in-first-out order.
+        self._imitable_steps = np.empty(capacity_steps, np.int64)
+        self._first_imitable = self._next_imitable = 0
+
+    def __len__(self) -> int:
+        """Number of stored steps, which is the number of windows."""
+        return self._next_step - self._first_step
+
+    @property
+    def num_episodes(self) -> int:
+        """Number of stored episodes."""
+        return self._next_episode - self._first_episode
+
+    @property
+    def num_imitable_steps(self) -> int:
+        """Number of stored steps that belong to imitable episodes."""
+        return self._next_imitable - self._first_imitable
+
+    def add(self, episode: Episode, imitable: bool | None = None) -> None:
+        """Store one episode, evicting the oldest ones if it does not fit.
+
+        Args:
+            episode: Episode to store.
+            imitable: Whether `sample(..., imitable_only=True)` may draw from it; None means that it
+                succeeded.
+
+        Raises:
+            DataError: The episode is longer than the capacity or has other dimensions.
+        """
+        obs_dim, action_dim = episode.observations.shape[1], episode.actions.shape[1]
+        if (obs_dim, action_dim) != (self.obs_dim, self.action_spec.dim):
+            raise DataError(
+                f"the episode has {obs_dim} observation and {action_dim} action dimensions; the replay "
+                f"stores {self.obs_dim} and {self.action_spec.dim}"
+            )
+        self._append(
+            observations=episode.observations[:-1],
+            actions=np.clip(self.action_spec.normalize(episode.actions), -1.0, 1.0),
+            rewards=episode.rewards,
+            terminal_observation=episode.observations[-1],
+            terminated=episode.terminated,
+            imitable=bool(episode.success) if imitable is None else imitable,
+        )
+
+    def sample(
+        self,
+        batch: int,
+        rng: np.random.Generator,
+        *,
+        imitable_only: bool = False,
+        window_observations: bool = False,
+    ) -> ChunkBatch:
+        """Draw windows with replacement, uniformly over the stored steps as their starts.
+
+        Args:
+            batch: Number of windows.
+            rng: Source of the draws.
+            imitable_only: Draw from imitable episodes only.
+            window_observations: Also return `window_obs`.
+
+        Raises:
+            DataError: There is no step to draw from.
+        """
+        stored = self.num_imitable_steps if imitable_only else len(self)
+        if stored == 0:
+            kind = "imitable " if imitable_only else ""
+            raise DataError(f"the replay holds no {kind}steps (of {len(self)}); add such episodes first")
+        draws = rng.integers(stored, size=batch)
+        if imitable_only:
+            steps = self._imitable_steps[(self._first_imitable + draws) % self.capacity_steps]
+        else:
+            steps = self._first_step + draws
+        return self._gather(steps, window_observations)
+
+    def windows(self, starts: np.ndarray, *, window_observations: bool = False) -> ChunkBatch:
+        """Return the windows that start at given steps, for example all of them by `np.arange(len(replay))`.
+
+        Args:
+            starts: `[batch]` integers in `[0, len(replay))`; 0 is the oldest stored step.
+            window_observations: Also return `window_obs`.
+
+        Raises:
+            DataError: A start is out of range.
+        """
+        starts = np.asarray(starts, np.int64)
+        if starts.size and not (0 <= starts.min() and starts.max() < len(self)):
+            raise DataError(
+                f"window starts reach {starts.min()}..{starts.max()}; there are {len(self)} steps"
+            )
+        return self._gather(self._first_step + starts, window_observations)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the stored episodes as arrays, oldest first; sampling continues bit by bit after loading."""
+        rows = np.arange(self._first_step, self._next_step) % self.capacity_steps
+        slots = np.arange(self._first_episode, self._next_episode) % len(self._terminated)
+        return {
+            "observations": self._observations[rows],
+            "actions": self._actions[rows],
+            "rewards": self._rewards[rows],
+            "lengths": self._lengths[slots],
+            "terminal_observations": self._terminal_observations[slots],
+            "terminated": self._terminated[slots],
+            "imitable": self._imitable[slots],
+        }
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Replace the contents by those of `state_dict()` of a replay of the same dimensions and capacity.
+
+        Raises:
+            CheckpointError: Arrays are missing, do not agree or do not fit this replay.
+        """
+        self._check_state(state)
+        self._first_step = self._next_step = 0
+        self._first_episode = self._next_episode = 0
+        self._first_imitable = self._next_imitable = 0
+        ends = np.cumsum(state["lengths"])
+        for index, (length, end) in enumerate(zip(state["lengths"], ends, strict=True)):
+            steps = slice(int(end - length), int(end))
+            self._append(
+                observations=state["observations"][steps],
+                actions=state["actions"][steps],
+                rewards=state["rewards"][steps],
+                terminal_observation=state["terminal_observations"][index],
+                terminated=bool(state["terminated"][index]),
+                imitable=bool(state["imitable"][index]),
+            )
+
+    def _append(
+        self,
+        *,
+        observations: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminal_observation: np.ndarray,
+        terminated: bool,
+        imitable: bool,
+    ) -> None:
+        length = len(actions)
+        if length > self.capacity_steps:
+            raise DataError(
+                f"the episode has {length} steps, more than the replay's capacity of {self.capacity_steps}; "
+                "raise capacity_steps"
+            )
+        while len(self) + length > self.capacity_steps:
+            self._evict_oldest()
+        if self.num_episodes == len(self._terminated):
+            self._grow_episodes()
+        steps = np.arange(self._next_step, self._next_step + length)
+        rows = steps % self.capacity_steps
+        self._observations[rows] = observations
+        self._actions[rows] = actions
+        self._rewards[rows] = rewards
+        self._remaining[rows] = np.arange(length, 0, -1)
+        self._episode_of_step[rows] = self._next_episode
+        slot = self._next_episode % len(self._terminated)
+        self._terminal_observations[slot] = terminal_observation
+        self._terminated[slot] = terminated
+        self._lengths[slot] = length
+        self._imitable[slot] = imitable
+        if imitable:
+            self._imitable_steps[(self._next_imitable + np.arange(length)) % self.capacity_steps] = steps
+            self._next_imitable += length
+        self._next_step += length
+        self._next_episode += 1
+
+    def _evict_oldest(self) -> None:
+        slot = self._first_episode % len(self._terminated)
+        length = int(self._lengths[slot])
+        self._first_step += length
+        self._first_episode += 1
+        if self._imitable[slot]:
+            self._first_imitable += length
+
+    def _gather(self, steps: np.ndarray, window_observations: bool) -> ChunkBatch:
+        rows = steps % self.capacity_steps
+        remaining = self._remaining[rows]
+        slots = self._episode_of_step[rows] % len(self._terminated)
+        valid_steps = np.minimum(remaining, self.chunk_size)
+        valid = self._offsets < valid_steps[:, None]
+        window = (steps[:, None] + np.minimum(self._offsets, valid_steps[:, None] - 1)) % self.capacity_steps
+        if window_observations:
+            window_obs = self._observations_after(
+                steps[:, None], np.minimum(self._offsets + 1, valid_steps[:, None]), remaining[:, None], slots
+            )
+            next_obs = window_obs[:, -1]
+        else:
+            window_obs = None
+            next_obs = self._observations_after(steps, valid_steps, remaining, slots)
+        return ChunkBatch(
+            obs=self._observations[rows],
+            actions=self._actions[window],
+            rewards=np.where(valid, self._rewards[window], np.float32(0)),
+            valid=valid,
+            next_obs=next_obs,
+            terminated=self._terminated[slots] & (remaining == valid_steps),
+            window_obs=window_obs,
+        )
+
+    def _observations_after(
+        self, steps: np.ndarray, ahead: np.ndarray, remaining: np.ndarray, slots: np.ndarray
+    ) -> np.ndarray:
+        """Return the observation `ahead` steps after `steps`; at an episode's end it is the terminal one."""
+        observations = self._observations[(steps + ahead) % self.capacity_steps]
+        terminal = np.nonzero(ahead == remaining)
+        observations[terminal] = self._terminal_observations[slots[terminal[0]]]
+        return observations
+
+    def _allocate_episodes(self, slots: int) -> None:
+        self._terminal_observations = np.empty((slots, self.obs_dim), np.float32)
+        self._terminated = np.empty(slots, np.bool_)
+        self._lengths = np.empty(slots, np.int64)
+        self._imitable = np.empty(slots, np.bool_)
+
+    def _grow_episodes(self) -> None:
+        episodes = np.arange(self._first_episode, self._next_episode)
+        old = (self._terminal_observations, self._terminated, self._lengths, self._imitable)
+        old_slots, new_slots = episodes % len(self._terminated), episodes % (2 * len(self._terminated))
+        self._allocate_episodes(2 * len(self._terminated))
+        new = (self._terminal_observations, self._terminated, self._lengths, self._imitable)
+        for source, target in zip(old, new, strict=True):
+            target[new_slots] = source[old_slots]
+
+    def _check_state(self, state: Mapping[str, np.ndarray]) -> None:
+        expected = self.state_dict()
+        if set(state) != set(expected):
+            raise CheckpointError(f"the replay state has arrays {sorted(state)}; expected {sorted(expected)}")
+        steps, episodes = len(state["rewards"]), len(state["lengths"])
+        for name, array in expected.items():
+            rows = steps if name in ("observations", "actions", "rewards") else episodes
+            if state[name].shape != (rows, *array.shape[1:]) or state[name].dtype != array.dtype:
+                raise CheckpointError(
+                    f"replay array '{name}' is {state[name].dtype} {state[name].shape}; expected "
+                    f"{array.dtype} {(rows, *array.shape[1:])}"
+                )
+        if (state["lengths"] < 1).any() or state["lengths"].sum() != steps or steps > self.capacity_steps:
+            raise CheckpointError(
+                f"the replay state has {steps} steps in episodes of {state['lengths'].sum()} steps; this "
+                f"replay holds {self.capacity_steps}; resume with the capacity of the checkpoint"
+            )
+
+
+def mixed_batch(
+    prior: ChunkReplay,
+    online: ChunkReplay,
+    batch: int,
+    online_fraction: float,
+    rng: np.random.Generator,
+    *,
+    window_observations: bool = False,
+) -> ChunkBatch:
+    """Draw a batch from prior data and online experience in a fixed proportion.
+
+    Reference: RLPD, arXiv 2302.02948, section 4.1 (symmetric sampling, there with a fraction of one half).
+
+    Args:
+        prior: Demonstrations.
+        online: Own experience; while it is empty the whole batch comes from `prior`.
+        batch: Number of windows; the prior ones come first.
+        online_fraction: Share of online windows in [0, 1], rounded to a whole number of windows.
+        rng: Source of the draws.
+        window_observations: Also return `window_obs`.
+
+    Raises:
+        DataError: The fraction is outside [0, 1], or the store drawn from is empty.
+    """
+    if not 0.0 <= online_fraction <= 1.0:
+        raise DataError(f"online_fraction is {online_fraction}; it must lie in [0, 1]")
+    from_online = round(batch * online_fraction) if len(online) else 0
+    if from_online == 0:
+        return prior.sample(batch, rng, window_observations=window_observations)
+    if from_online == batch:
+        return online.sample(batch, rng, window_observations=window_observations)
+    parts = (
+        prior.sample(batch - from_online, rng, window_observations=window_observations),
+        online.sample(from_online, rng, window_observations=window_observations),
+    )
+    columns = {}
+    for name in (item.name for item in fields(ChunkBatch)):
+        first, second = (getattr(part, name) for part in parts)
+        columns[name] = None if first is None else np.concatenate([first, second])
+    return ChunkBatch(**columns)
