@@ -1,0 +1,163 @@
+"""The conditional normalizing flow over whole action chunks, in pre-tanh space.
+
+`forward` maps base → data, `z → u`; `inverse` maps `u → z`. Both are causal in time: `u` at step t depends on
+`z` at steps ≤ t and on the context only. Two things follow. The Jacobian is block lower triangular, and
+log-determinants are returned per step, [..., chunk]. And the density of a chunk's first h steps is exact: it
+is the sum over those steps, whatever stands behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from serfn.flows.conditioners import CausalMLP, CausalTransformer, Conditioner, ConditionerShape
+from serfn.flows.coupling import ActionCoupling, Coupling, TimeCoupling
+from serfn.flows.mixing import CausalMixing
+from serfn.flows.transforms import AffineTransform, ElementwiseTransform, SplineTransform
+from serfn.flows.whitening import ChunkWhitening
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Size and kind of a `ConditionalChunkFlow`.
+
+    Attributes:
+        couplings: number of coupling layers, even; every action dimension is transformed by half of them, and
+            each pair is followed by a `CausalMixing`.
+        kind: elementwise map of the active half. A single action dimension wants "spline": its first step
+            sees the context alone, and affine maps of a Gaussian stay Gaussian.
+        conditioner: network that predicts the map's parameters.
+        width: hidden units (mlp: shared by all steps of a chunk; transformer: per token).
+        depth: hidden layers or transformer blocks per coupling.
+        heads: attention heads (transformer).
+        bins: spline segments.
+        spline_bound: the spline acts on [-bound, bound], in standard deviations of the whitened data.
+        permutation_seed: seed of the fixed permutations that choose the halves.
+        minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
+    """
+
+    couplings: int = 6
+    kind: Literal["affine", "spline"] = "affine"
+    conditioner: Literal["mlp", "transformer"] = "mlp"
+    width: int = 192
+    depth: int = 2
+    heads: int = 4
+    bins: int = 8
+    spline_bound: float = 5.0
+    permutation_seed: int = 0
+    minimum_std: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.couplings < 2 or self.couplings % 2:
+            raise ValueError(f"couplings is {self.couplings}: use an even number ≥ 2, 4 to 6 suffice")
+        if self.kind not in ("affine", "spline"):
+            raise ValueError(f"kind is {self.kind!r}: use 'affine' or 'spline'")
+        if self.conditioner not in ("mlp", "transformer"):
+            raise ValueError(f"conditioner is {self.conditioner!r}: use 'mlp' or 'transformer'")
+        for name in ("width", "depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.conditioner == "transformer" and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}: choose a multiple")
+        if not 2 <= self.bins <= 64:
+            raise ValueError(f"bins is {self.bins}: use 2 to 64, 8 is usual")
+        if not self.spline_bound > 0.0:
+            raise ValueError(f"spline_bound is {self.spline_bound}: it must be positive, 5 is usual")
+        if not self.minimum_std > 0.0:
+            raise ValueError(f"minimum_std is {self.minimum_std}: it must be positive")
+
+
+class ConditionalChunkFlow(nn.Module):
+    """Invertible map between base noise `z` and pre-tanh chunks `u`, both [..., chunk, action].
+
+    Contexts have shape [..., context] with leading axes that broadcast against the chunk's: a context
+    [batch, 1, context] serves chunks [batch, count, chunk, action] and is projected once per observation.
+    """
+
+    def __init__(self, config: FlowConfig, context_dim: int, action_dim: int, chunk_size: int) -> None:
+        super().__init__()
+        for name, value in (
+            ("context_dim", context_dim),
+            ("action_dim", action_dim),
+            ("chunk_size", chunk_size),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+        self.config = config
+        self.action_dim = action_dim
+        self.chunk_size = chunk_size
+        self.whitening = ChunkWhitening(chunk_size, action_dim, config.minimum_std)
+        self.couplings = nn.ModuleList(_make_couplings(config, context_dim, action_dim, chunk_size))
+        self.mixings = nn.ModuleList(
+            CausalMixing(chunk_size, action_dim) for _ in range(config.couplings // 2)
+        )
+
+    def condition(self, context: Tensor) -> list[Tensor]:
+        """What depends on the context alone, one tensor per coupling; input of `forward` and `inverse`."""
+        return [self._coupling(index).condition(context) for index in range(len(self.couplings))]
+
+    def forward(self, z: Tensor, conditions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Base → data: `(u [..., chunk, action], log|det ∂u/∂z| [..., chunk])`."""
+        log_det = z.new_zeros(z.shape[:-1])
+        for index, condition in enumerate(conditions):
+            z, step_log_det = self._coupling(index)(z, condition)
+            log_det = log_det + step_log_det
+            if index % 2:
+                z = self._mixing(index // 2)(z)
+        u, scale_log_det = self.whitening(z)
+        return u, log_det + scale_log_det
+
+    def inverse(self, u: Tensor, conditions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Data → base: `(z [..., chunk, action], log|det ∂z/∂u| [..., chunk])`."""
+        z, scale_log_det = self.whitening.inverse(u)
+        log_det = scale_log_det.expand(z.shape[:-1])
+        for index in reversed(range(len(self.couplings))):
+            if index % 2:
+                z = self._mixing(index // 2).inverse(z)
+            z, step_log_det = self._coupling(index).inverse(z, conditions[index])
+            log_det = log_det + step_log_det
+        return z, log_det
+
+    # A ModuleList forgets the type of its items.
+    def _coupling(self, index: int) -> Coupling:
+        return cast(Coupling, self.couplings[index])
+
+    def _mixing(self, index: int) -> CausalMixing:
+        return cast(CausalMixing, self.mixings[index])
+
+
+def _make_couplings(config: FlowConfig, context_dim: int, action_dim: int, chunk_size: int) -> list[Coupling]:
+    transform: ElementwiseTransform
+    if config.kind == "affine":
+        transform = AffineTransform()
+    else:
+        transform = SplineTransform(bins=config.bins, bound=config.spline_bound)
+
+    def conditioner(passive: int, active: int) -> Conditioner:
+        shape = ConditionerShape(chunk_size, passive, active, transform.num_parameters, context_dim)
+        if config.conditioner == "mlp":
+            return CausalMLP(shape, config.width, config.depth)
+        return CausalTransformer(shape, config.width, config.depth, config.heads)
+
+    if action_dim == 1:
+        return [
+            TimeCoupling(transform, conditioner(1, 1), chunk_size, parity=index % 2)
+            for index in range(config.couplings)
+        ]
+    generator = torch.Generator().manual_seed(config.permutation_seed)
+    couplings: list[Coupling] = []
+    for _ in range(config.couplings // 2):
+        # A new permutation for each pair: dimensions that share a half in one pair meet in another.
+        first, second = torch.randperm(action_dim, generator=generator).split(
+            [action_dim // 2, -(-action_dim // 2)]
+        )
+        for passive, active in ((first, second), (second, first)):
+            couplings.append(
+                ActionCoupling(transform, conditioner(len(passive), len(active)), passive, active)
+            )
+    return couplings

@@ -1,0 +1,131 @@
+"""The contract of all policies over chunks of actions.
+
+Actions are normalised: one chunk is [chunk, action] in (-1, 1). `valid` [batch, chunk] marks the executed
+prefix of a chunk; its first column is always True.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from serfn.policies.normalizer import ObservationNormalizer
+
+Metrics = dict[str, Tensor]
+
+
+class ChunkPolicy(nn.Module, ABC):
+    """A conditional law over chunks of actions that can be sampled and fitted to demonstrations."""
+
+    def __init__(self, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+        super().__init__()
+        for name, value in (("obs_dim", obs_dim), ("action_dim", action_dim), ("chunk_size", chunk_size)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+        self.obs_dim = obs_dim
+        self.action_dim = action_dim
+        self.chunk_size = chunk_size
+        self.normalizer = ObservationNormalizer(obs_dim)
+
+    @abstractmethod
+    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
+        """Draw one chunk per observation.
+
+        Args:
+            obs: observations [batch, obs], raw.
+            temperature: factor on the base noise; 0 is deterministic.
+            generator: source of the noise. A CPU generator gives the same noise on every device.
+
+        Returns:
+            Actions [batch, chunk, action] in [-1, 1].
+        """
+
+    @abstractmethod
+    def sample_candidates(
+        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> Tensor:
+        """Draw `count` chunks per observation, [batch, count, chunk, action], encoding each once."""
+
+    @abstractmethod
+    def imitation_loss(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        valid: Tensor,
+        *,
+        generator: torch.Generator,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Metrics]:
+        """Loss whose minimum is the data's law, per valid action dimension.
+
+        Args:
+            obs: observations [batch, obs].
+            actions: normalised chunks [batch, chunk, action].
+            valid: prefix mask [batch, chunk]; what stands behind the prefix has no influence.
+            generator: source of the noise the loss draws.
+            weights: non-negative weight of each chunk [batch], any scale with a positive sum; None weighs all
+                alike.
+
+        Returns:
+            The scalar loss and detached scalar metrics.
+        """
+
+    @abstractmethod
+    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Set the statistics from observations [n, obs], actions [n, chunk, action], valid [n, chunk]."""
+
+
+class LikelihoodPolicy(ChunkPolicy):
+    """A policy with a tractable exact density.
+
+    Densities are those of the law at temperature 1 over normalised actions. Temperature belongs to the
+    sampling law alone.
+    """
+
+    @abstractmethod
+    def log_prob(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Log-density [batch] of chunks [batch, chunk, action], or of their valid prefixes."""
+
+    @abstractmethod
+    def log_prob_candidates(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Log-density [batch, count] of chunks [batch, count, chunk, action]; encodes each observation once.
+
+        `valid` is [batch, count, chunk].
+        """
+
+    @abstractmethod
+    def rsample_and_log_prob(
+        self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Reparameterised chunks [batch, chunk, action] and their log-density [batch], in one pass.
+
+        The density is that at temperature 1, whatever temperature the chunks were drawn at.
+        """
+
+
+def base_noise(
+    leading: tuple[int, ...], chunk_size: int, action_dim: int, *, like: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Standard normal noise [*leading, chunk, action] of the dtype and on the device of `like`."""
+    noise = torch.randn(
+        (*leading, chunk_size, action_dim), generator=generator, device=generator.device, dtype=like.dtype
+    )
+    return noise.to(like.device)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise `ValueError` unless the temperature is finite and not negative."""
+    if not 0.0 <= temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature}: use 0 (deterministic) or a positive number")
+
+
+def weighted_mean_per_dimension(
+    losses: Tensor, valid: Tensor, action_dim: int, weights: Tensor | None
+) -> Tensor:
+    """`Σ wᵢ ℓᵢ / Σ wᵢ dᵢ` with losses ℓ [batch] and dᵢ the number of valid action dimensions of chunk i."""
+    dimensions = valid.sum(-1) * action_dim
+    if weights is None:
+        return losses.sum() / dimensions.sum()
+    return (weights * losses).sum() / (weights * dimensions).sum().clamp(min=torch.finfo(losses.dtype).tiny)

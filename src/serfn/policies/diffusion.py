@@ -1,0 +1,140 @@
+"""Diffusion policy: trained as DDPM, sampled by deterministic DDIM. A baseline without a density.
+
+References: Ho et al. 2020, arXiv 2006.11239, eq. 14 (loss); Song et al. 2020, arXiv 2010.02502, eq. 12 with σ
+= 0 (sampling); Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17 (cosine schedule).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from serfn.flows.whitening import ChunkWhitening
+from serfn.policies.base import (
+    ChunkPolicy,
+    Metrics,
+    base_noise,
+    check_temperature,
+    weighted_mean_per_dimension,
+)
+from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Configuration of a `DiffusionPolicy`.
+
+    Attributes:
+        steps: DDIM steps per sample, at most `train_steps`.
+        train_steps: noise levels of the training schedule.
+        width: hidden units of encoder and network.
+        depth: hidden layers of the network.
+        encoder_depth: layers of the observation encoder.
+    """
+
+    steps: int = 10
+    train_steps: int = 100
+    width: int = 192
+    depth: int = 3
+    encoder_depth: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "train_steps", "width", "depth", "encoder_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.steps > self.train_steps:
+            raise ValueError(f"steps is {self.steps}: use at most train_steps = {self.train_steps}")
+
+
+class DiffusionPolicy(ChunkPolicy):
+    """Predicts the noise in a whitened chunk at each of `train_steps` noise levels."""
+
+    signal: Tensor
+
+    def __init__(self, config: DiffusionConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+        super().__init__(obs_dim, action_dim, chunk_size)
+        self.config = config
+        self.encoder = ObservationEncoder(obs_dim, config.width, config.encoder_depth)
+        self.network = ChunkDenoiser(config.width, action_dim, chunk_size, config.width, config.depth)
+        self.whitening = ChunkWhitening(chunk_size, action_dim)
+        self.register_buffer("signal", cosine_signal(config.train_steps), persistent=False)
+
+    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
+        """Draw chunks [batch, chunk, action], clipped to [-1, 1]."""
+        return self._denoise(obs, obs.shape[:-1], temperature, generator)
+
+    def sample_candidates(
+        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> Tensor:
+        """Draw chunks [batch, count, chunk, action]."""
+        return self._denoise(obs.unsqueeze(-2), (len(obs), count), temperature, generator)
+
+    def imitation_loss(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        valid: Tensor,
+        *,
+        generator: torch.Generator,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Metrics]:
+        """Squared error of the predicted noise at a uniformly drawn level (DDPM, eq. 14)."""
+        mask = valid.unsqueeze(-1)
+        clean = torch.where(mask, self.whitening.inverse(actions)[0], torch.zeros_like(actions))
+        noise = base_noise(
+            actions.shape[:-2], self.chunk_size, self.action_dim, like=actions, generator=generator
+        )
+        level = torch.randint(
+            self.config.train_steps, (len(actions),), generator=generator, device=generator.device
+        ).to(actions.device)
+        signal = self.signal[level, None, None]
+        noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
+        output = self.network(noisy, self._time(level).unsqueeze(-1), self._condition(obs))
+        error = torch.where(mask, (output - noise).square(), torch.zeros_like(output))
+        loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
+        return loss, {"diffusion_mse": loss.detach()}
+
+    @torch.no_grad()
+    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit the observation normaliser and the whitening of actions."""
+        self.normalizer.fit(observations)
+        self.whitening.fit(actions, valid)
+
+    def _denoise(
+        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        check_temperature(temperature)
+        x = temperature * base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
+        condition = self._condition(obs)
+        levels = (
+            torch.linspace(self.config.train_steps - 1, 0, self.config.steps, device=x.device).round().long()
+        )
+        signals = torch.cat([self.signal[levels], self.signal.new_ones(1)])
+        times = self._time(levels)
+        for index in range(self.config.steps):
+            signal, next_signal = signals[index], signals[index + 1]
+            noise = self.network(x, times[index : index + 1], condition)
+            clean = (x - (1.0 - signal).sqrt() * noise) / signal.sqrt()
+            # At the noisiest levels the division amplifies errors beyond any action: the bounds are known,
+            # use them.
+            clean = self.whitening.inverse(self.whitening(clean)[0].clamp(-1.0, 1.0))[0]
+            noise = (x - signal.sqrt() * clean) / (1.0 - signal).sqrt()
+            x = next_signal.sqrt() * clean + (1.0 - next_signal).sqrt() * noise
+        return self.whitening(x)[0].clamp(-1.0, 1.0)
+
+    def _time(self, level: Tensor) -> Tensor:
+        return (level.to(self.signal.dtype) + 1.0) / self.config.train_steps
+
+    def _condition(self, obs: Tensor) -> Tensor:
+        return self.network.condition(encode(self.normalizer, self.encoder, obs))
+
+
+def cosine_signal(train_steps: int) -> Tensor:
+    """Remaining signal power ᾱ [train_steps] of the cosine schedule, each step's noise capped at 0.999."""
+    position = torch.arange(train_steps + 1, dtype=torch.float64) / train_steps
+    power = torch.cos((position + 0.008) / 1.008 * math.pi / 2).square()
+    keep = (power[1:] / power[:-1]).clamp(min=1.0 - 0.999)
+    return keep.cumprod(0).to(torch.float32)

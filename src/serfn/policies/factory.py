@@ -1,0 +1,39 @@
+"""From a configuration to a policy."""
+
+from __future__ import annotations
+
+import torch
+
+from serfn.policies.base import ChunkPolicy
+from serfn.policies.diffusion import DiffusionConfig, DiffusionPolicy
+from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
+from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
+
+PolicyConfig = FlowPolicyConfig | FlowMatchingConfig | DiffusionConfig
+
+CONFIG_TYPES: dict[str, type[PolicyConfig]] = {
+    "flow": FlowPolicyConfig,
+    "flow_matching": FlowMatchingConfig,
+    "diffusion": DiffusionConfig,
+}
+"""Name of each policy type on disk."""
+
+
+def make_policy(
+    config: PolicyConfig, obs_dim: int, action_dim: int, chunk_size: int, *, seed: int = 0
+) -> ChunkPolicy:
+    """Build the policy of this configuration, on the CPU in float32.
+
+    The initial weights depend on `seed` alone; the process-wide random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        match config:
+            case FlowPolicyConfig():
+                return FlowPolicy(config, obs_dim, action_dim, chunk_size)
+            case FlowMatchingConfig():
+                return FlowMatchingPolicy(config, obs_dim, action_dim, chunk_size)
+            case DiffusionConfig():
+                return DiffusionPolicy(config, obs_dim, action_dim, chunk_size)
+    known = ", ".join(cls.__name__ for cls in CONFIG_TYPES.values())
+    raise ValueError(f"no policy for a {type(config).__name__}: use one of {known}")
