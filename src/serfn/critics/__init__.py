@@ -1,0 +1,1 @@
+"""Value functions of whole chunks, their heads and their targets."""

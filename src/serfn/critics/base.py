@@ -1,0 +1,118 @@
+"""The contract of chunk critics, and the batched layer that their ensembles are made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from serfn.critics.heads import ValueHead
+
+OBSERVATION_CLIP = 5.0
+"""Normalised observations are clipped to ± this: a sensor spike must not drive the value off the data."""
+
+
+class EnsembleLinear(nn.Module):
+    """Independent affine maps of all members of an ensemble in one batched matrix product.
+
+    Args:
+        ensemble: Number of members.
+        inputs: Input features.
+        outputs: Output features.
+        gain: Scale of the orthogonal initial weights of every member; the bias starts at 0.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self, ensemble: int, inputs: int, outputs: int, *, gain: float, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        weight = torch.empty(ensemble, inputs, outputs, dtype=torch.float32)
+        for member in weight:
+            nn.init.orthogonal_(member, gain, generator=generator)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(ensemble, 1, outputs, dtype=torch.float32))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map `[ensemble, rows, inputs]` to `[ensemble, rows, outputs]`."""
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+class ChunkCritic(nn.Module, ABC):
+    """Ensemble of action values of chunks, `Q(s_t, a_{t:t+h})`.
+
+    Observations come in raw units and are normalised here; actions are normalised to [-1, 1]. The value of a
+    chunk of which only the first h steps count (`valid`) does not depend on the actions after them.
+
+    Args:
+        obs_dim: Size of an observation.
+        action_dim: Size of an action.
+        chunk_size: Steps of a chunk.
+        ensemble: Number of independent members.
+        head: Meaning of the outputs.
+
+    Raises:
+        ValueError: A size is below 1.
+    """
+
+    supervises_prefixes: bool = False
+    """Whether the critic values every prefix of a chunk and is trained on `prefix_targets`."""
+
+    obs_mean: Tensor
+    obs_std: Tensor
+
+    def __init__(
+        self, obs_dim: int, action_dim: int, chunk_size: int, *, ensemble: int, head: ValueHead
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("obs_dim", obs_dim),
+            ("action_dim", action_dim),
+            ("chunk_size", chunk_size),
+            ("ensemble", ensemble),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} of the critic is {value}; it must be at least 1")
+        self.obs_dim = obs_dim
+        self.action_dim = action_dim
+        self.chunk_size = chunk_size
+        self.ensemble = ensemble
+        self.head = head
+        self.register_buffer("obs_mean", torch.zeros(obs_dim, dtype=torch.float32))
+        self.register_buffer("obs_std", torch.ones(obs_dim, dtype=torch.float32))
+
+    @abstractmethod
+    def forward(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the head's outputs.
+
+        Args:
+            obs: `[batch, obs]`, raw units.
+            actions: `[batch, chunk, action]` in [-1, 1].
+            valid: `[batch, chunk]` bool prefix mask; None means that the whole chunk counts.
+
+        Returns:
+            `[ensemble, batch, head.size]`.
+        """
+
+    def value(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return values `[ensemble, batch]`; arguments as in `forward`."""
+        return self.head.mean(self(obs, actions, valid))
+
+    def set_normalization(self, mean: Tensor, std: Tensor) -> None:
+        """Set mean and standard deviation of the raw observations, `[obs]` each.
+
+        Raises:
+            ValueError: The shapes differ from `[obs]` or a standard deviation is not positive.
+        """
+        if mean.shape != (self.obs_dim,) or std.shape != (self.obs_dim,):
+            raise ValueError(
+                f"mean is {tuple(mean.shape)} and std {tuple(std.shape)}; both must be ({self.obs_dim},)"
+            )
+        if not bool((std > 0).all()):
+            raise ValueError(f"the least std is {float(std.min())}; raise it above 0")
+        self.obs_mean.copy_(mean)
+        self.obs_std.copy_(std)
+
+    def _normalize(self, obs: Tensor) -> Tensor:
+        return ((obs - self.obs_mean) / self.obs_std).clamp(-OBSERVATION_CLIP, OBSERVATION_CLIP)

@@ -1,0 +1,110 @@
+"""Configuration of chunk critics, and the one function that builds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from serfn.critics.base import ChunkCritic
+from serfn.critics.heads import HLGaussHead, ScalarHead, ValueHead
+from serfn.critics.mlp import MLPChunkCritic
+from serfn.critics.transformer import TransformerChunkCritic
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """Architecture of a chunk critic.
+
+    Args:
+        kind: `mlp` reads the chunk as one vector; `transformer` reads it step by step and values every
+            prefix.
+        head: `scalar` regresses by squared error; `hl_gauss` classifies between `v_min` and `v_max`.
+        ensemble: Number of independent members.
+        width: Hidden units per layer.
+        depth: Hidden layers (mlp) or blocks (transformer).
+        attention_heads: Attention heads of the transformer; divides `width`.
+        v_min: Least possible value of any chunk, to which targets are clipped; None if unknown.
+        v_max: Greatest possible value of any chunk; None if unknown.
+        bins: Classes of the `hl_gauss` head.
+
+    Raises:
+        ValueError: A size is out of range, the bounds are incomplete or not ordered, or `hl_gauss` lacks
+            them.
+    """
+
+    kind: Literal["mlp", "transformer"] = "mlp"
+    head: Literal["scalar", "hl_gauss"] = "scalar"
+    ensemble: int = 2
+    width: int = 192
+    depth: int = 3
+    attention_heads: int = 4
+    v_min: float | None = None
+    v_max: float | None = None
+    bins: int = 101
+
+    def __post_init__(self) -> None:
+        for name in ("ensemble", "width", "depth", "attention_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"critic {name} is {getattr(self, name)}; it must be at least 1")
+        if self.kind == "transformer" and self.width % self.attention_heads:
+            raise ValueError(
+                f"critic width {self.width} is no multiple of attention_heads {self.attention_heads}; "
+                "change either"
+            )
+        if self.v_min is not None and self.v_max is not None and not self.v_min < self.v_max:
+            raise ValueError(
+                f"critic v_min {self.v_min} is not below v_max {self.v_max}; swap or correct them"
+            )
+        if self.head == "hl_gauss":
+            if self.v_min is None or self.v_max is None:
+                raise ValueError(
+                    f"the hl_gauss head needs v_min and v_max, got {self.v_min} and {self.v_max}; "
+                    "give the bounds of the value or use head = 'scalar'"
+                )
+            if self.bins < HLGaussHead.MIN_BINS:
+                raise ValueError(f"critic bins is {self.bins}; it must be at least {HLGaussHead.MIN_BINS}")
+
+
+def make_critic(
+    config: CriticConfig, obs_dim: int, action_dim: int, chunk_size: int, *, generator: torch.Generator
+) -> ChunkCritic:
+    """Build the critic that `config` describes, on the CPU and in float32.
+
+    Args:
+        config: Architecture.
+        obs_dim: Size of an observation.
+        action_dim: Size of an action.
+        chunk_size: Steps of a chunk.
+        generator: Source of the initial weights.
+    """
+    if config.kind == "mlp":
+        return MLPChunkCritic(
+            obs_dim,
+            action_dim,
+            chunk_size,
+            head=_make_head(config),
+            ensemble=config.ensemble,
+            width=config.width,
+            depth=config.depth,
+            generator=generator,
+        )
+    return TransformerChunkCritic(
+        obs_dim,
+        action_dim,
+        chunk_size,
+        head=_make_head(config),
+        ensemble=config.ensemble,
+        width=config.width,
+        depth=config.depth,
+        attention_heads=config.attention_heads,
+        generator=generator,
+    )
+
+
+def _make_head(config: CriticConfig) -> ValueHead:
+    if config.head == "hl_gauss":
+        assert config.v_min is not None and config.v_max is not None  # __post_init__ has seen to it
+        return HLGaussHead(config.v_min, config.v_max, config.bins)
+    return ScalarHead()
