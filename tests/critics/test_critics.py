@@ -1,0 +1,184 @@
+"""What every chunk critic promises, whatever its architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from serfn.critics.base import ChunkCritic
+from serfn.critics.config import CriticConfig, make_critic
+from serfn.critics.transformer import TransformerChunkCritic
+
+OBS, ACTION, CHUNK, BATCH = 5, 2, 4, 7
+CONFIGS = {
+    "mlp": CriticConfig(kind="mlp", width=16, depth=2, ensemble=3),
+    "mlp-hl_gauss": CriticConfig(
+        kind="mlp", head="hl_gauss", v_min=-1.0, v_max=1.0, bins=21, width=16, ensemble=3
+    ),
+    "transformer": CriticConfig(kind="transformer", width=16, depth=2, ensemble=3, attention_heads=2),
+    "transformer-hl_gauss": CriticConfig(
+        kind="transformer", head="hl_gauss", v_min=0.0, v_max=1.0, bins=21, width=16, depth=2, ensemble=3
+    ),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def critic(request: pytest.FixtureRequest) -> ChunkCritic:
+    return build(CONFIGS[request.param])
+
+
+def build(config: CriticConfig, seed: int = 0) -> ChunkCritic:
+    return make_critic(config, OBS, ACTION, CHUNK, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    obs = torch.randn(BATCH, OBS, generator=generator)
+    return obs, torch.rand(BATCH, CHUNK, ACTION, generator=generator) * 2 - 1
+
+
+def prefix_mask() -> Tensor:
+    return torch.arange(CHUNK) < torch.tensor([1, 2, 3, 4, 1, 2, 3])[:, None]
+
+
+def test_shapes_and_finite_values(critic: ChunkCritic) -> None:
+    obs, actions = inputs()
+    assert critic(obs, actions).shape == (3, BATCH, critic.head.size)
+    assert critic.value(obs, actions, prefix_mask()).shape == (3, BATCH)
+    assert critic.value(obs * 1e6, actions).isfinite().all()
+
+
+def test_the_padding_does_not_matter_but_the_executed_actions_do(critic: ChunkCritic) -> None:
+    obs, actions = inputs()
+    valid = prefix_mask()
+    value = critic.value(obs, actions, valid)
+    other_padding = torch.where(valid[..., None], actions, -actions + 0.1)
+    torch.testing.assert_close(critic.value(obs, other_padding, valid), value)
+    for step in range(CHUNK):
+        changed = actions.clone()
+        changed[:, step] += 0.3
+        difference = (critic.value(obs, changed, valid) - value).abs().amax(0)
+        assert torch.equal(difference > 1e-7, valid[:, step])
+
+
+def test_no_mask_means_the_whole_chunk(critic: ChunkCritic) -> None:
+    obs, actions = inputs()
+    everything = torch.ones(BATCH, CHUNK, dtype=torch.bool)
+    torch.testing.assert_close(critic(obs, actions), critic(obs, actions, everything))
+
+
+def test_a_partial_chunk_differs_from_a_full_one_that_holds_its_last_action(critic: ChunkCritic) -> None:
+    obs, actions = inputs()
+    actions[:, 2:] = actions[:, 1:2]
+    partial = (torch.arange(CHUNK) < 2).expand(BATCH, CHUNK)
+    assert not torch.allclose(critic.value(obs, actions), critic.value(obs, actions, partial))
+
+
+def test_one_members_loss_leaves_the_others_without_gradient(critic: ChunkCritic) -> None:
+    obs, actions = inputs()
+    critic.head.loss(critic(obs, actions), torch.zeros(BATCH))[1].sum().backward()
+    for name, parameter in critic.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad[1].abs().sum() > 0, name
+        assert not parameter.grad[[0, 2]].any(), name
+
+
+def test_an_ensemble_equals_its_members_run_alone(
+    critic: ChunkCritic, request: pytest.FixtureRequest
+) -> None:
+    config = CONFIGS[request.node.callspec.params["critic"]]
+    obs, actions = inputs()
+    values = critic.value(obs, actions, prefix_mask())
+    assert not torch.allclose(values[0], values[1])
+    for member in range(3):
+        fields: dict[str, Any] = {**vars(config), "ensemble": 1}
+        single = build(CriticConfig(**fields))
+        single.load_state_dict(
+            {
+                name: tensor if name in ("obs_mean", "obs_std") else tensor[member : member + 1]
+                for name, tensor in critic.state_dict().items()
+            }
+        )
+        torch.testing.assert_close(single.value(obs, actions, prefix_mask())[0], values[member])
+
+
+def test_weights_come_from_the_generator_alone() -> None:
+    for config in CONFIGS.values():
+        before = torch.random.get_rng_state()
+        first, same, other = build(config, 1), build(config, 1), build(config, 2)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        obs, actions = inputs()
+        assert torch.equal(first(obs, actions), same(obs, actions))
+        assert not torch.equal(first(obs, actions), other(obs, actions))
+
+
+def test_normalisation_belongs_to_the_critic_and_its_checkpoint(critic: ChunkCritic) -> None:
+    obs, actions = inputs()
+    before = critic.value(obs, actions)
+    mean, std = torch.arange(OBS, dtype=torch.float32), torch.full((OBS,), 2.0)
+    critic.set_normalization(mean, std)
+    torch.testing.assert_close(critic.value(obs * std + mean, actions), before)
+    assert torch.equal(critic.state_dict()["obs_std"], std)
+    with pytest.raises(ValueError, match="least std is 0"):
+        critic.set_normalization(mean, torch.zeros(OBS))
+    with pytest.raises(ValueError, match=r"must be \(5,\)"):
+        critic.set_normalization(mean[:2], std)
+
+
+def test_double_precision_agrees(critic: ChunkCritic) -> None:
+    obs, actions = inputs()
+    single = critic.value(obs, actions, prefix_mask())
+    double = critic.double().value(obs.double(), actions.double(), prefix_mask())
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, atol=1e-5, rtol=1e-5)
+
+
+def test_a_prefix_value_depends_on_no_later_action() -> None:
+    for name in ("transformer", "transformer-hl_gauss"):
+        critic = build(CONFIGS[name])
+        assert isinstance(critic, TransformerChunkCritic) and critic.supervises_prefixes
+        obs, actions = inputs()
+        values = critic.prefix_values(obs, actions)
+        assert values.shape == (3, BATCH, CHUNK)
+        for step in range(CHUNK):
+            changed = actions.clone()
+            changed[:, step] *= -1
+            after = critic.prefix_values(obs, changed)
+            torch.testing.assert_close(after[..., :step], values[..., :step])
+            assert (after[..., step:] - values[..., step:]).abs().amax(dim=(0, 1)).min() > 1e-6
+        valid = prefix_mask()
+        rows = torch.arange(BATCH)
+        torch.testing.assert_close(
+            critic.value(obs, actions, valid), values[:, rows, valid.sum(1) - 1], atol=1e-6, rtol=1e-5
+        )
+
+
+def test_the_critic_learns_which_action_pays(critic: ChunkCritic) -> None:
+    generator = torch.Generator().manual_seed(3)
+    obs = torch.randn(64, OBS, generator=generator)
+    actions = torch.rand(64, CHUNK, ACTION, generator=generator) * 2 - 1
+    target = 0.5 + 0.4 * actions[:, 0, 0]
+    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        critic.head.loss(critic(obs, actions), target).mean().backward()
+        optimizer.step()
+    assert (critic.value(obs, actions) - target).square().mean().item() < 0.1 * target.var().item()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ensemble": 0}, "ensemble is 0"),
+        ({"kind": "transformer", "width": 30}, "no multiple of attention_heads"),
+        ({"v_min": 1.0, "v_max": 0.0}, "not below v_max"),
+        ({"head": "hl_gauss"}, "needs v_min and v_max"),
+        ({"head": "hl_gauss", "v_min": 0.0, "v_max": 1.0, "bins": 4}, "bins is 4"),
+    ],
+)
+def test_impossible_configurations_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CriticConfig(**options)

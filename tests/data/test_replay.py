@@ -1,0 +1,199 @@
+"""The replay against a naive list of episodes, under random histories of additions and evictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serfn.core.errors import CheckpointError, DataError
+from serfn.core.spec import ActionSpec
+from serfn.data.episode import Episode
+from serfn.data.replay import ChunkBatch, ChunkReplay, mixed_batch
+
+SPEC = ActionSpec(low=(0.0, -2.0), high=(1.0, 6.0))
+OBS_DIM = 3
+History = list[tuple[int, bool, bool | None]]
+
+
+def episode(number: int, length: int, terminated: bool = False, success: bool | None = None) -> Episode:
+    """Return an episode whose every number tells where it comes from."""
+    rng = np.random.default_rng(number)
+    steps = np.arange(length + 1)
+    return Episode(
+        observations=np.stack([np.full(length + 1, number), steps, rng.normal(size=length + 1)], axis=1),
+        actions=rng.uniform(SPEC.low, SPEC.high, size=(length, 2)),
+        rewards=number + steps[1:] / 100,
+        terminated=terminated,
+        truncated=not terminated,
+        success=success,
+        chunk_starts=np.ones(length, bool),
+    )
+
+
+def naive_windows(episodes: Sequence[Episode], chunk: int) -> list[dict[str, np.ndarray]]:
+    windows = []
+    for item in episodes:
+        actions = SPEC.normalize(item.actions)
+        for start in range(item.length):
+            h = min(chunk, item.length - start)
+            steps = [min(start + k, start + h - 1) for k in range(chunk)]
+            windows.append(
+                {
+                    "obs": item.observations[start],
+                    "actions": actions[steps],
+                    "rewards": np.array([item.rewards[start + k] if k < h else 0 for k in range(chunk)]),
+                    "valid": np.array([k < h for k in range(chunk)]),
+                    "next_obs": item.observations[start + h],
+                    "terminated": np.array(item.terminated and start + h == item.length),
+                    "window_obs": item.observations[[step + 1 for step in steps]],
+                }
+            )
+    return windows
+
+
+def assert_same(batch: ChunkBatch, windows: Sequence[dict[str, np.ndarray]]) -> None:
+    for name in windows[0]:
+        np.testing.assert_array_equal(
+            getattr(batch, name), np.stack([w[name] for w in windows]), err_msg=name
+        )
+
+
+histories = st.lists(
+    st.tuples(st.integers(1, 9), st.booleans(), st.sampled_from([None, True, False])), min_size=1, max_size=60
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(history=histories, chunk=st.integers(1, 6), capacity=st.integers(9, 40))
+def test_every_window_equals_the_naive_one_after_any_history(
+    history: History, chunk: int, capacity: int
+) -> None:
+    replay = ChunkReplay(SPEC, OBS_DIM, chunk, capacity)
+    kept: list[Episode] = []
+    for number, (length, terminated, success) in enumerate(history):
+        item = episode(number, length, terminated, success)
+        replay.add(item)
+        kept.append(item)
+        while sum(e.length for e in kept) > capacity:
+            kept.pop(0)
+    windows = naive_windows(kept, chunk)
+    assert len(replay) == len(windows)
+    assert replay.num_episodes == len(kept)
+    everything = np.arange(len(replay))
+    assert_same(replay.windows(everything, window_observations=True), windows)
+    without = replay.windows(everything)
+    assert without.window_obs is None
+    np.testing.assert_array_equal(without.next_obs, np.stack([w["next_obs"] for w in windows]))
+
+    imitable = {float(e.observations[0, 0]) for e in kept if e.success}
+    assert replay.num_imitable_steps == sum(e.length for e in kept if e.success)
+    if imitable:
+        drawn = replay.sample(50, np.random.default_rng(0), imitable_only=True)
+        assert set(drawn.obs[:, 0].tolist()) <= imitable
+    else:
+        with pytest.raises(DataError, match="no imitable steps"):
+            replay.sample(1, np.random.default_rng(0), imitable_only=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(history=histories, more=histories)
+def test_sampling_continues_bit_by_bit_after_a_resume(history: History, more: History) -> None:
+    original = ChunkReplay(SPEC, OBS_DIM, 4, 25)
+    for number, (length, terminated, success) in enumerate(history):
+        original.add(episode(number, length, terminated, success))
+    resumed = ChunkReplay(SPEC, OBS_DIM, 4, 25)
+    resumed.add(episode(999, 7))
+    resumed.load_state_dict(original.state_dict())
+    for number, (length, terminated, success) in enumerate(more):
+        for replay in (original, resumed):
+            replay.add(episode(100 + number, length, terminated), imitable=success)
+    for imitable_only in (False, True):
+        if imitable_only and not original.num_imitable_steps:
+            continue
+        batches = [
+            replay.sample(20, np.random.default_rng(7), imitable_only=imitable_only, window_observations=True)
+            for replay in (original, resumed)
+        ]
+        for name in vars(batches[0]):
+            np.testing.assert_array_equal(getattr(batches[0], name), getattr(batches[1], name))
+
+
+def test_starts_are_uniform_over_the_stored_steps() -> None:
+    replay = ChunkReplay(SPEC, OBS_DIM, 3, 20)
+    for number, length in enumerate((9, 1, 4, 8)):
+        replay.add(episode(number, length))
+    assert len(replay) == 13
+    batch = replay.sample(13_000, np.random.default_rng(0))
+    _, counts = np.unique(batch.obs[:, :2], axis=0, return_counts=True)
+    assert len(counts) == 13
+    assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000)
+
+
+def test_termination_in_the_last_window_only_and_truncation_never() -> None:
+    replay = ChunkReplay(SPEC, OBS_DIM, 2, 10)
+    replay.add(episode(0, 4, terminated=True))
+    replay.add(episode(1, 4, terminated=False))
+    batch = replay.windows(np.arange(8))
+    assert batch.terminated.tolist() == [False, False, True, True, False, False, False, False]
+    assert batch.valid[3].tolist() == [True, False]
+
+
+def test_a_stage_can_mark_episodes_as_imitable_against_their_success() -> None:
+    replay = ChunkReplay(SPEC, OBS_DIM, 2, 20)
+    replay.add(episode(0, 3, success=True), imitable=False)
+    replay.add(episode(1, 2, success=False), imitable=True)
+    batch = replay.sample(30, np.random.default_rng(0), imitable_only=True)
+    assert set(batch.obs[:, 0]) == {1.0}
+
+
+def test_recorded_round_off_beyond_the_bounds_is_clipped_on_entry() -> None:
+    item = episode(0, 3)
+    item.actions[1] = (1.00005, -2.0003)
+    replay = ChunkReplay(SPEC, OBS_DIM, 1, 5)
+    replay.add(item)
+    np.testing.assert_array_equal(replay.windows(np.array([1])).actions[0, 0], (1.0, -1.0))
+
+
+def test_mixed_batches_keep_the_proportion_and_fall_back_to_prior_data() -> None:
+    prior, online = (ChunkReplay(SPEC, OBS_DIM, 2, 20) for _ in range(2))
+    prior.add(episode(0, 5))
+    rng = np.random.default_rng(0)
+    assert set(mixed_batch(prior, online, 10, 0.5, rng).obs[:, 0]) == {0.0}
+    online.add(episode(1, 5))
+    batch = mixed_batch(prior, online, 10, 0.3, rng, window_observations=True)
+    assert batch.obs[:, 0].tolist() == [0.0] * 7 + [1.0] * 3
+    assert batch.window_obs is not None and batch.window_obs.shape == (10, 2, OBS_DIM)
+    assert set(mixed_batch(prior, online, 4, 1.0, rng).obs[:, 0]) == {1.0}
+    with pytest.raises(DataError, match=r"1\.5"):
+        mixed_batch(prior, online, 4, 1.5, rng)
+
+
+def test_impossible_requests_are_refused() -> None:
+    replay = ChunkReplay(SPEC, OBS_DIM, 2, 5)
+    with pytest.raises(DataError, match="holds no steps"):
+        replay.sample(1, np.random.default_rng(0))
+    with pytest.raises(DataError, match="6 steps, more than the replay's capacity of 5"):
+        replay.add(episode(0, 6))
+    with pytest.raises(DataError, match="3 observation"):
+        ChunkReplay(SPEC, 4, 2, 5).add(episode(0, 2))
+    with pytest.raises(DataError, match="chunk_size"):
+        ChunkReplay(SPEC, OBS_DIM, 0, 5)
+    replay.add(episode(0, 3))
+    with pytest.raises(DataError, match="there are 3 steps"):
+        replay.windows(np.array([3]))
+
+
+def test_a_state_that_does_not_fit_is_refused() -> None:
+    replay = ChunkReplay(SPEC, OBS_DIM, 2, 5)
+    replay.add(episode(0, 5))
+    state = replay.state_dict()
+    with pytest.raises(CheckpointError, match="holds 4"):
+        ChunkReplay(SPEC, OBS_DIM, 2, 4).load_state_dict(state)
+    with pytest.raises(CheckpointError, match="'observations'"):
+        ChunkReplay(SPEC, OBS_DIM + 1, 2, 5).load_state_dict(state)
+    with pytest.raises(CheckpointError, match="expected"):
+        replay.load_state_dict({"rewards": state["rewards"]})
