@@ -1,0 +1,106 @@
+"""Acting with a chunk policy: the best of N sampled chunks under a critic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from serfn.core.errors import ConfigError
+from serfn.core.spec import TaskSpec
+from serfn.critics.base import ChunkCritic
+from serfn.critics.targets import Aggregation
+from serfn.policies.base import ChunkPolicy
+from serfn.training.losses import best_of
+
+
+@dataclass(frozen=True)
+class ActingConfig:
+    """How chunks are chosen when acting.
+
+    Attributes:
+        candidates: Chunks sampled per decision; the critic chooses among them. 1 acts without a critic.
+        temperature: Standard deviation σ of the base noise; 0.7 acts calmer than the density (σ = 1) that is trained.
+
+    Raises:
+        ConfigError: `candidates` is below 1 or `temperature` negative.
+    """
+
+    candidates: int = 8
+    temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ConfigError(f"candidates is {self.candidates}; it must be at least 1")
+        if not self.temperature >= 0.0:
+            raise ConfigError(f"temperature is {self.temperature}; it must be 0 or more, 0.7 is usual")
+
+
+class BestOfNActor:
+    """A `ChunkActor` that samples N chunks per observation and executes the one that the critic values most.
+
+    Equal seeds give equal chunks, for equal batches of observations.
+
+    Args:
+        policy: Policy to sample from; used as it is, so that it follows further training.
+        critic: Judge of the candidates, or None to act with one sample.
+        task: Bounds of the actions that are returned.
+        acting: Number of candidates and temperature.
+        how: Aggregation of the critic's ensemble.
+
+    Raises:
+        ConfigError: Several candidates without a critic, or a policy of other dimensions than the task's.
+    """
+
+    def __init__(
+        self,
+        policy: ChunkPolicy,
+        critic: ChunkCritic | None,
+        task: TaskSpec,
+        acting: ActingConfig,
+        *,
+        how: Aggregation = "mean",
+    ) -> None:
+        if acting.candidates > 1 and critic is None:
+            raise ConfigError(f"choosing among {acting.candidates} candidates needs a critic; set candidates to 1")
+        dims = (task.observation.dim, task.action.dim)
+        if (policy.obs_dim, policy.action_dim) != dims:
+            raise ConfigError(
+                f"the policy maps {policy.obs_dim} observations to {policy.action_dim} actions, task '{task.id}' has "
+                f"{dims[0]} and {dims[1]}; use a policy trained for this task"
+            )
+        self.policy = policy
+        self.critic = critic
+        self.task = task
+        self.acting = acting
+        self._how: Aggregation = how
+        self._generator = torch.Generator(_device(policy)).manual_seed(0)
+        self._low = np.array(task.action.low, np.float32)
+        self._high = np.array(task.action.high, np.float32)
+
+    @property
+    def chunk_size(self) -> int:
+        """Number of control steps in one chunk."""
+        return self.policy.chunk_size
+
+    def reset(self, seed: int) -> None:
+        """Restart the random stream from `seed`."""
+        self._generator.manual_seed(seed)
+
+    @torch.no_grad()
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Return one chunk `[batch, chunk, action]` in physical units per observation `[batch, obs]`."""
+        weight = next(self.policy.parameters())
+        obs = torch.as_tensor(observations, dtype=weight.dtype, device=weight.device)
+        candidates, temperature = self.acting.candidates, self.acting.temperature
+        if self.critic is None or candidates == 1:
+            chunks = self.policy.sample(obs, temperature=temperature, generator=self._generator)
+        else:
+            chunks, _ = best_of(self.policy, self.critic, obs, candidates, temperature, self._how, self._generator)
+        # float32 arithmetic may leave a bound by one unit in the last place.
+        return np.clip(self.task.action.denormalize(chunks.cpu().numpy()), self._low, self._high)
+
+
+def _device(policy: ChunkPolicy) -> torch.device:
+    return next(policy.parameters()).device

@@ -1,0 +1,323 @@
+"""The agent: policy, reference, critic, target critic, their optimisers and all state that an update touches."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from serfn.core.errors import ConfigError
+from serfn.critics.base import ChunkCritic
+from serfn.critics.targets import Aggregation
+from serfn.data.replay import ChunkBatch
+from serfn.policies.flow import FlowPolicy
+from serfn.training import losses
+from serfn.training.batch import TensorBatch
+from serfn.training.improvement import ImprovementConfig, improvement_loss
+from serfn.training.losses import Metrics
+from serfn.training.strength import adapt_strength
+
+Tree = dict[str, Any]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Optimisation of policy and critic.
+
+    Attributes:
+        device: Torch device of networks and batches, such as `cpu` or `cuda`.
+        dtype: Precision of networks and batches.
+        discount: γ per control step.
+        polyak: τ, how far the target critic moves towards the critic in one step.
+        critic_learning_rate: Adam step size of the critic.
+        policy_learning_rate: Adam step size of the policy outside imitation, which has its own.
+        weight_decay: Decoupled weight decay of the policy.
+        gradient_clip: Largest gradient norm.
+        target_candidates: Chunks sampled for one target; the target critic chooses among them.
+        target_temperature: Temperature of those samples.
+        aggregate: How the critic's ensemble becomes one value, in targets, improvement and acting.
+        compile: Compile the critic's forward pass with `torch.compile`.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    discount: float = 0.95 ** (1 / 8)
+    polyak: float = 0.01
+    critic_learning_rate: float = 3e-4
+    policy_learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    gradient_clip: float = 10.0
+    target_candidates: int = 1
+    target_temperature: float = 0.7
+    aggregate: Aggregation = "mean"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.discount < 1:
+            raise ConfigError(f"discount is {self.discount}; it must lie in (0, 1), per control step")
+        if not 0 < self.polyak <= 1:
+            raise ConfigError(f"polyak is {self.polyak}; it must lie in (0, 1], 0.01 is usual")
+        for name in ("critic_learning_rate", "policy_learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not self.weight_decay >= 0:
+            raise ConfigError(f"weight_decay is {self.weight_decay}; it must be 0 or more")
+        if self.target_candidates < 1:
+            raise ConfigError(f"target_candidates is {self.target_candidates}; it must be at least 1")
+        if not self.target_temperature >= 0:
+            raise ConfigError(f"target_temperature is {self.target_temperature}; it must be 0 or more")
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ConfigError(f"device is {self.device!r}; use cpu, cuda or cuda:<index>") from error
+
+
+@dataclass(frozen=True)
+class OptimizedModule:
+    """A network with its optimiser and the counters of its non-finite guard.
+
+    A step whose loss or gradient is not finite changes nothing: the flag goes to the fused optimiser as `found_inf`,
+    on the device, so that neither the guard nor the step synchronises with the host.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.AdamW
+    parameters: list[nn.Parameter]
+    skipped: Tensor
+    skipped_in_a_row: Tensor
+
+    @classmethod
+    def make(cls, module: nn.Module, *, learning_rate: float, weight_decay: float = 0.0) -> OptimizedModule:
+        """Attach a fused AdamW to all parameters of `module`, on their device."""
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        device = parameters[0].device
+        on_cuda = device.type == "cuda"
+        # On CUDA the step size is a tensor, so that a captured update follows its schedule.
+        rate = torch.tensor(learning_rate, device=device) if on_cuda else learning_rate
+        optimizer = torch.optim.AdamW(
+            parameters, lr=rate, weight_decay=weight_decay, fused=True, capturable=on_cuda
+        )
+        return cls(
+            module,
+            optimizer,
+            parameters,
+            skipped=torch.zeros((), device=device),
+            skipped_in_a_row=torch.zeros((), device=device),
+        )
+
+    def set_learning_rate(self, value: float) -> None:
+        """Set the step size of the following updates."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(value)
+            else:
+                group["lr"] = value
+
+    def step(self, loss: Tensor, gradient_clip: float) -> Tensor:
+        """Descend `loss` once and return the gradient norm before clipping."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward(inputs=self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, gradient_clip, foreach=True)
+        broken = (~(torch.isfinite(loss) & torch.isfinite(norm))).to(self.skipped.dtype)
+        # Read by fused Adam (made for gradient scaling): a nonzero flag turns the whole step into a no-op.
+        self.optimizer.found_inf = broken  # pyright: ignore[reportAttributeAccessIssue]
+        self.optimizer.step()
+        self.skipped.add_(broken)
+        self.skipped_in_a_row.add_(broken).mul_(broken)
+        return norm
+
+    def state_dict(self) -> Tree:
+        """Return weights, optimiser state and counters."""
+        state = self.optimizer.state_dict()["state"]
+        return {
+            "module": dict(self.module.state_dict()),
+            "optimizer": {str(index): dict(entry) for index, entry in state.items()},
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Inverse of `state_dict`; step sizes are the schedule's, not part of the state."""
+        self.module.load_state_dict(state["module"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        entries = {int(index): entry for index, entry in state["optimizer"].items()}
+        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        self.skipped.copy_(state["skipped"])
+        self.skipped_in_a_row.copy_(state["skipped_in_a_row"])
+
+
+class Agent:
+    """Everything that learns, and one method per kind of update.
+
+    Updates return metrics as detached scalar tensors and never wait for the device. All noise comes from
+    `self.generator`, so that equal states and batches give equal updates.
+
+    Args:
+        policy: Policy to train; moved to the configured device and precision.
+        critic: Critic to train; likewise.
+        config: Optimisation.
+        value_bounds: Interval that contains every reachable value, by the scaling of rewards.
+        seed: Seed of the agent's noise.
+    """
+
+    def __init__(
+        self,
+        policy: FlowPolicy,
+        critic: ChunkCritic,
+        config: AgentConfig,
+        *,
+        value_bounds: tuple[float, float],
+        seed: int,
+    ) -> None:
+        self.config = config
+        self.value_bounds = value_bounds
+        self.device = torch.device(config.device)
+        self.dtype: torch.dtype = getattr(torch, config.dtype)
+        self.policy = policy.to(self.device, self.dtype)
+        self.critic = critic.to(self.device, self.dtype)
+        self.reference = _frozen_copy(self.policy)
+        self.target_critic = _frozen_copy(self.critic)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.strength = torch.zeros((), device=self.device, dtype=self.dtype)
+        self._policy = OptimizedModule.make(
+            self.policy, learning_rate=config.policy_learning_rate, weight_decay=config.weight_decay
+        )
+        self._critic = OptimizedModule.make(self.critic, learning_rate=config.critic_learning_rate)
+        if config.compile:
+            self.critic.compile()
+            self.target_critic.compile()
+
+    def tensors(self, batch: ChunkBatch) -> TensorBatch:
+        """Move a replay batch to the agent's device and precision."""
+        return TensorBatch.from_numpy(batch, device=self.device, dtype=self.dtype)
+
+    def imitation_step(self, batch: TensorBatch) -> Metrics:
+        """Raise the likelihood of the chunks of `batch`."""
+        loss, metrics = losses.imitation_loss(self.policy, batch, generator=self.generator)
+        norm = self._policy.step(loss, self.config.gradient_clip)
+        return {**metrics, "policy/gradient_norm": norm}
+
+    def critic_step(self, batch: TensorBatch) -> Metrics:
+        """Fit the critic to chunk targets, then move the target critic."""
+        config = self.config
+        targets = losses.critic_targets(
+            self.policy,
+            self.target_critic,
+            batch,
+            discount=config.discount,
+            candidates=config.target_candidates,
+            temperature=config.target_temperature,
+            how=config.aggregate,
+            bounds=self.value_bounds,
+            generator=self.generator,
+        )
+        loss, metrics = losses.critic_loss(self.critic, batch, targets)
+        norm = self._critic.step(loss, config.gradient_clip)
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.target_critic.parameters()), list(self.critic.parameters()), config.polyak
+            )
+        return {**metrics, "critic/gradient_norm": norm}
+
+    def policy_step(
+        self, batch: TensorBatch, demonstrations: TensorBatch, improvement: ImprovementConfig
+    ) -> Metrics:
+        """Improve the policy once under `improvement`, and adapt the strength of its anchor."""
+        loss, metrics = improvement_loss(
+            improvement,
+            self.policy,
+            self.reference,
+            self.critic,
+            batch,
+            demonstrations,
+            strength=self.strength,
+            how=self.config.aggregate,
+            generator=self.generator,
+        )
+        norm = self._policy.step(loss, self.config.gradient_clip)
+        metrics = {**metrics, "policy/gradient_norm": norm, "policy/strength": self.strength.clone()}
+        if improvement.target_divergence is not None:
+            self.strength.copy_(
+                adapt_strength(
+                    self.strength,
+                    metrics["policy/kl"],
+                    target=improvement.target_divergence,
+                    rate=improvement.strength_rate,
+                    low=improvement.min_strength,
+                    high=improvement.max_strength,
+                )
+            )
+        return metrics
+
+    @torch.no_grad()
+    def divergence(self, batch: TensorBatch) -> Tensor:
+        """Sampled ``KL(π ‖ π_ref) / D`` on the observations of `batch`, for alarms."""
+        return losses.sample_with_divergence(self.policy, self.reference, batch.obs, self.generator)[1].mean()
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Length of the current run of non-finite updates, the longer of policy and critic; waits for the device."""
+        return int(torch.maximum(self._policy.skipped_in_a_row, self._critic.skipped_in_a_row).item())
+
+    @property
+    def skipped(self) -> int:
+        """Number of non-finite updates so far; waits for the device."""
+        return int((self._policy.skipped + self._critic.skipped).item())
+
+    def freeze_reference(self, strength: float) -> None:
+        """Make the present policy the reference, and start the anchor at `strength`."""
+        self.reference.load_state_dict(self.policy.state_dict())
+        self.strength.fill_(strength)
+
+    def set_policy_learning_rate(self, value: float) -> None:
+        """Set the step size of the policy's following updates."""
+        self._policy.set_learning_rate(value)
+
+    def policy_state(self) -> Tree:
+        """Return a copy of what a rollback of the policy restores: its weights and optimiser state."""
+        return copy.deepcopy(self._policy.state_dict())
+
+    def load_policy_state(self, state: Tree) -> None:
+        """Restore a state from `policy_state`; counters of skipped updates are kept."""
+        self._policy.load_state_dict(
+            {**state, "skipped": self._policy.skipped, "skipped_in_a_row": self._policy.skipped_in_a_row}
+        )
+
+    def learning_state(self) -> Tree:
+        """Return what a rollback after non-finite updates restores: everything but the noise."""
+        return {
+            "policy": self._policy.state_dict(),
+            "critic": self._critic.state_dict(),
+            "reference": dict(self.reference.state_dict()),
+            "target_critic": dict(self.target_critic.state_dict()),
+            "strength": self.strength,
+        }
+
+    def load_learning_state(self, state: Tree) -> None:
+        """Restore a state from `learning_state`."""
+        self._policy.load_state_dict(state["policy"])
+        self._critic.load_state_dict(state["critic"])
+        self.reference.load_state_dict(state["reference"])
+        self.target_critic.load_state_dict(state["target_critic"])
+        self.strength.copy_(state["strength"])
+
+    def state_dict(self) -> Tree:
+        """Return everything that the next update depends on."""
+        return {**self.learning_state(), "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Inverse of `state_dict`, bit for bit."""
+        self.load_learning_state(state)
+        self.generator.set_state(state["generator"].cpu())
+
+
+def _frozen_copy(module: ModuleT) -> ModuleT:
+    return copy.deepcopy(module).requires_grad_(False)

@@ -1,0 +1,101 @@
+"""From configuration and demonstrations to an agent and its replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from serfn.core.errors import ConfigError, DataError
+from serfn.core.seeding import torch_seed
+from serfn.core.spec import TaskSpec
+from serfn.critics.config import make_critic
+from serfn.data.episode import Episode
+from serfn.data.replay import ChunkReplay
+from serfn.data.statistics import observation_statistics
+from serfn.policies.factory import make_policy
+from serfn.policies.flow import FlowPolicy
+from serfn.training.agent import Agent
+from serfn.training.config import TrainConfig
+from serfn.training.rewards import learning_rewards
+from serfn.training.stages.base import Stage
+from serfn.training.stages.context import STAGES, StageName
+from serfn.training.stages.critic_warmup import CriticWarmup
+from serfn.training.stages.imitation import Imitation
+from serfn.training.stages.offline import Offline
+from serfn.training.stages.online import Online
+
+
+def make_stages(config: TrainConfig, names: Sequence[StageName] = STAGES) -> list[Stage]:
+    """Return the stages of these names, always in the method's order.
+
+    Raises:
+        ConfigError: A name is unknown or there are none.
+    """
+    unknown = [name for name in names if name not in STAGES]
+    if unknown or not names:
+        raise ConfigError(f"stages are {list(names)}; choose from {', '.join(STAGES)}")
+    stages: dict[StageName, Stage] = {
+        "imitation": Imitation(config.imitation),
+        "critic_warmup": CriticWarmup(config.critic_warmup),
+        "offline": Offline(config.offline),
+        "online": Online(config.online),
+    }
+    return [stages[name] for name in STAGES if name in names]
+
+
+def make_agent(config: TrainConfig, task: TaskSpec) -> Agent:
+    """Build an agent with initial weights from the run's seed; its statistics are not fitted yet.
+
+    Raises:
+        ConfigError: The device is not available.
+    """
+    device = torch.device(config.agent.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device is '{config.agent.device}', but this PyTorch sees no CUDA; use cpu")
+    dims = (task.observation.dim, task.action.dim, config.chunk_size)
+    policy = make_policy(config.policy, *dims, seed=torch_seed(config.seed, "policy"))
+    if not isinstance(policy, FlowPolicy):
+        raise ConfigError(f"the stages train a flow policy, not a {type(policy).__name__}")
+    generator = torch.Generator().manual_seed(torch_seed(config.seed, "critic"))
+    critic = make_critic(config.critic, *dims, generator=generator)
+    return Agent(
+        policy,
+        critic,
+        config.agent,
+        value_bounds=config.value_bounds,
+        seed=torch_seed(config.seed, "agent"),
+    )
+
+
+def make_prior(config: TrainConfig, task: TaskSpec, demonstrations: Sequence[Episode]) -> ChunkReplay:
+    """Put demonstrations with learning rewards into a replay that holds all of them.
+
+    Raises:
+        DataError: There are none, or they do not fit the task or the chunk size.
+    """
+    longest = max((episode.length for episode in demonstrations), default=0)
+    if longest < config.chunk_size:
+        raise DataError(
+            f"the longest of {len(demonstrations)} demonstrations has {longest} steps, fewer than a chunk of "
+            f"{config.chunk_size}; reduce chunk_size or record longer episodes"
+        )
+    steps = sum(episode.length for episode in demonstrations)
+    prior = ChunkReplay(task.action, task.observation.dim, config.chunk_size, steps)
+    for episode in demonstrations:
+        task.action.check(episode.actions)
+        prior.add(learning_rewards(episode, config.rewards, config.agent.discount))
+    return prior
+
+
+def fit_statistics(agent: Agent, prior: ChunkReplay, demonstrations: Sequence[Episode]) -> None:
+    """Fit observation normalisers and the policy's whitening to all windows of the demonstrations."""
+    windows = agent.tensors(prior.windows(np.arange(len(prior))))
+    agent.policy.fit_statistics(windows.obs, windows.actions, windows.valid)
+    statistics = observation_statistics(demonstrations)
+    mean = torch.from_numpy(statistics.mean).to(agent.device, agent.dtype)
+    std = torch.from_numpy(statistics.std).to(agent.device, agent.dtype)
+    agent.critic.set_normalization(mean, std)
+    agent.target_critic.set_normalization(mean, std)
+    agent.freeze_reference(0.0)

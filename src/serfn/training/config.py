@@ -1,0 +1,133 @@
+"""The configuration of a training run: everything that decides its numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serfn.core.errors import ConfigError
+from serfn.critics.config import CriticConfig
+from serfn.policies.flow import FlowPolicyConfig
+from serfn.training.agent import AgentConfig
+from serfn.training.rewards import RewardConfig
+from serfn.training.stages.context import LoopConfig
+from serfn.training.stages.critic_warmup import CriticWarmupConfig
+from serfn.training.stages.imitation import ImitationConfig
+from serfn.training.stages.offline import OfflineConfig
+from serfn.training.stages.online import OnlineConfig
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Evaluations during training.
+
+    Attributes:
+        episodes: Episodes at the end of a stage.
+        interim_episodes: Episodes of an evaluation inside the online stage.
+        seed: Seed of the evaluation's starts; the same starts serve all evaluations of a run. Interim evaluations use
+            other starts, so that what was selected on them is judged on fresh ones.
+        simulations: Environments that run side by side in collection and evaluation.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    episodes: int = 50
+    interim_episodes: int = 16
+    seed: int = 1000
+    simulations: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "interim_episodes", "simulations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"evaluation {name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"evaluation seed is {self.seed}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The environment in which the policy is fine-tuned and evaluated.
+
+    Attributes:
+        id: Gymnasium id, with the registering package in front if needed (`package:Id`).
+        plant: Variant of one of our tasks; None for other environments, or the task's own default.
+        options: Further keyword arguments of the environment.
+    """
+
+    id: str = "serfn/OrcaCubeRotation-v0"
+    plant: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ConfigError("the environment id is empty; give a Gymnasium id")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        env: Where the policy acts.
+        demos: NPZ file of demonstrations; None collects them (our tasks only).
+        demo_episodes: Number of demonstrations to collect when `demos` is None.
+        demo_plant: Variant of our tasks in which they are collected.
+        seed: Seed of everything.
+        chunk_size: Control steps per chunk.
+        replay_steps: Steps of own experience that are kept.
+        rewards: Scaling of the task's rewards.
+        policy: Architecture of the policy.
+        critic: Architecture of the critic, with the bounds of its values.
+        agent: Optimisation.
+        imitation: Stage 1.
+        critic_warmup: Stage 2.
+        offline: Stage 3.
+        online: Stage 4.
+        loop: Rhythm of reports and checkpoints.
+        evaluation: Evaluations.
+        enforce_gates: Return to the best policy when a stage is not promoted.
+
+    Raises:
+        ConfigError: A number is out of range, or the critic's bounds are missing or exclude reachable values.
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    demos: Path | None = None
+    demo_episodes: int = 40
+    demo_plant: str | None = "nominal"
+    seed: int = 0
+    chunk_size: int = 8
+    replay_steps: int = 200_000
+    rewards: RewardConfig = field(default_factory=RewardConfig)
+    policy: FlowPolicyConfig = field(default_factory=FlowPolicyConfig)
+    critic: CriticConfig = field(default_factory=lambda: CriticConfig(v_min=-1.0, v_max=1.0))
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    critic_warmup: CriticWarmupConfig = field(default_factory=CriticWarmupConfig)
+    offline: OfflineConfig = field(default_factory=OfflineConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    enforce_gates: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_size", "replay_steps", "demo_episodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
+        low, high = self.value_bounds
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ConfigError(f"critic value bounds are [{low}, {high}]; both must be finite")
+
+    @property
+    def value_bounds(self) -> tuple[float, float]:
+        """Interval to which targets are clipped: the critic's bounds, or where it has none those of the rewards."""
+        low, high = self.rewards.value_bounds
+        return (
+            low if self.critic.v_min is None else self.critic.v_min,
+            high if self.critic.v_max is None else self.critic.v_max,
+        )

@@ -1,0 +1,67 @@
+"""Online episodes on disk, one safetensors file per round, written once and read back on a resume."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from serfn.core.errors import CheckpointError
+from serfn.data.episode import Episode
+from serfn.training.checkpoint import flush_to_disk
+
+_ARRAYS = ("observations", "actions", "rewards", "chunk_starts")
+_VALUES = ("terminated", "truncated", "success", "seed", "policy_version", "metrics")
+
+
+def save_round(folder: Path, index: int, episodes: Sequence[Episode]) -> Path:
+    """Write the episodes of one round atomically, replacing an earlier file of that round.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    values = []
+    for number, episode in enumerate(episodes):
+        arrays |= {f"{number}/{name}": getattr(episode, name) for name in _ARRAYS}
+        values.append({name: getattr(episode, name) for name in _VALUES})
+    path = _path(folder, index)
+    temporary = path.with_name(f".{path.name}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, temporary, metadata={"episodes": json.dumps(values, default=dict)})
+        flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write episodes to '{path}': {error}; check space and permissions") from error
+    return path
+
+
+def load_rounds(folder: Path, rounds: int) -> list[Episode]:
+    """Read the episodes of the first `rounds` rounds, in order.
+
+    Raises:
+        CheckpointError: A round is missing or damaged.
+    """
+    episodes: list[Episode] = []
+    for index in range(rounds):
+        path = _path(folder, index)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                values = json.loads((file.metadata() or {})["episodes"])
+                episodes += [
+                    Episode(**{name: file.get_tensor(f"{number}/{name}") for name in _ARRAYS}, **value)
+                    for number, value in enumerate(values)
+                ]
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise CheckpointError(f"episodes '{path}' cannot be read: {error}; restore the file") from error
+    return episodes
+
+
+def _path(folder: Path, index: int) -> Path:
+    return folder / f"round_{index:05d}.safetensors"

@@ -1,0 +1,133 @@
+"""One training run in memory and on disk: agent, replay, random streams and checkpoints, for any surroundings.
+
+`TrainingSession` knows no environment. The runtime gives it callbacks; a test gives it a toy; a robot its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from serfn.core.config import to_dict
+from serfn.core.seeding import generator
+from serfn.core.spec import TaskSpec
+from serfn.data.episode import Episode
+from serfn.data.replay import ChunkReplay
+from serfn.training.build import fit_statistics, make_agent, make_prior, make_stages
+from serfn.training.checkpoint import CheckpointStore
+from serfn.training.config import TrainConfig
+from serfn.training.episode_log import load_rounds, save_round
+from serfn.training.rewards import learning_rewards
+from serfn.training.stages.base import run_stages
+from serfn.training.stages.context import (
+    STAGES,
+    Collect,
+    Evaluate,
+    Hooks,
+    RunState,
+    StageContext,
+    StageName,
+)
+from serfn.training.stages.online import add_online_episodes
+
+
+class TrainingSession:
+    """A run that can be started, interrupted and resumed with the same numbers.
+
+    Args:
+        config: Configuration; a checkpoint of another one is refused.
+        task: What is being learnt.
+        demonstrations: Demonstrations with the rewards of the task.
+        folder: Folder of the checkpoints.
+        evaluate: Evaluation callback; None skips evaluations and gates.
+        collect: Collection callback; only the online stage needs it.
+        report: Takes the mean metrics since the last report.
+        note: Takes one sentence for the user.
+        should_stop: Asked between updates; True ends the run after a checkpoint.
+        extra_state: Values of the surroundings to keep in each checkpoint, such as positions in log files.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        task: TaskSpec,
+        demonstrations: Sequence[Episode],
+        folder: Path,
+        *,
+        evaluate: Evaluate | None = None,
+        collect: Collect | None = None,
+        report: Callable[[dict[str, float]], None] = lambda means: None,
+        note: Callable[[str], None] = lambda text: None,
+        should_stop: Callable[[], bool] = lambda: False,
+        extra_state: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self.config = config
+        self.store = CheckpointStore(folder, to_dict(config))
+        self._episodes_folder = folder / "episodes"
+        self._extra_state = extra_state
+        agent = make_agent(config, task)
+        prior = make_prior(config, task, demonstrations)
+        fit_statistics(agent, prior, demonstrations)
+        self.context = StageContext(
+            agent=agent,
+            prior=prior,
+            online=ChunkReplay(task.action, task.observation.dim, config.chunk_size, config.replay_steps),
+            rng=generator(config.seed, "replay"),
+            task=task,
+            loop=config.loop,
+            state=RunState(),
+            hooks=Hooks(
+                report=report,
+                save=self._save,
+                note=note,
+                should_stop=should_stop,
+                keep_episodes=partial(save_round, self._episodes_folder),
+            ),
+            evaluate=evaluate,
+            collect=collect,
+            enforce_gates=config.enforce_gates,
+            to_learning=lambda episode: learning_rewards(episode, config.rewards, config.agent.discount),
+        )
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return self.context.state
+
+    def run(self, stages: Sequence[StageName] = STAGES) -> None:
+        """Run the stages of these names, from where the run stands; see `run_stages` for what it raises."""
+        run_stages(make_stages(self.config, stages), self.context)
+
+    def resume(self) -> dict[str, Any]:
+        """Continue from the last checkpoint; return the `extra_state` stored with it.
+
+        Raises:
+            CheckpointError: There is none, it is damaged, or it belongs to another configuration.
+        """
+        ctx = self.context
+        tree = self.store.load("last", device=ctx.agent.device)
+        ctx.agent.load_state_dict(tree["agent"])
+        ctx.rng.bit_generator.state = tree["rng"]
+        ctx.best_policy = tree["best_policy"]
+        ctx.safe_state = copy.deepcopy(ctx.agent.learning_state())
+        ctx.state = RunState.from_state_dict(tree["state"])
+        data = ctx.state.stage_data
+        if "rounds" in data:
+            data["returns"] = []
+            add_online_episodes(ctx, load_rounds(self._episodes_folder, data["rounds"]))
+        return tree["extra"]
+
+    def _save(self, best: bool) -> None:
+        ctx = self.context
+        tree = {
+            "agent": ctx.agent.state_dict(),
+            "rng": ctx.rng.bit_generator.state,
+            "best_policy": ctx.best_policy,
+            "state": ctx.state.state_dict(),
+            "task": ctx.task.to_dict(),
+            "extra": self._extra_state(),
+        }
+        self.store.save(ctx.state.updates, tree, best=best)

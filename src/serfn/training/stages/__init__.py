@@ -1,0 +1,1 @@
+"""The four stages: imitation, critic warm-up, offline improvement, online improvement."""

@@ -1,0 +1,192 @@
+"""What the four stages share: the loop of updates with its guards, the gate at the end, and the order of stages."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+from serfn.core.errors import ConfigError
+from serfn.training.acting import ActingConfig
+from serfn.training.gate import GateDecision, Score, decide
+from serfn.training.losses import Metrics
+from serfn.training.stages.context import Evaluate, StageContext, StageName, TrainingDivergedError
+
+Schedule = Literal["constant", "cosine"]
+
+_COSINE_FLOOR = 0.05
+
+
+class Stage(ABC):
+    """One stage of the method. All that changes while it runs is in the context, so that it can be resumed."""
+
+    name: ClassVar[StageName]
+
+    @property
+    @abstractmethod
+    def acting(self) -> ActingConfig | None:
+        """How the policy acts in the stage's evaluation; None for a stage that leaves the policy as it is."""
+
+    @property
+    @abstractmethod
+    def total_updates(self) -> int:
+        """Number of updates, for progress bars."""
+
+    @abstractmethod
+    def begin(self, ctx: StageContext) -> None:
+        """Set the agent up; called once per stage, not again on a resume."""
+
+    @abstractmethod
+    def train(self, ctx: StageContext) -> None:
+        """Run the updates that remain."""
+
+
+def run_stages(stages: Sequence[Stage], ctx: StageContext) -> None:
+    """Run `stages` in order, from where `ctx.state` stands.
+
+    Raises:
+        KeyboardInterrupt: The user asked to stop; a checkpoint has been written unless an update was torn apart, in
+            which case the one before it counts.
+        TrainingDivergedError: Updates stay non-finite.
+        ConfigError: The state stands in a stage that is not among `stages`.
+    """
+    names = [stage.name for stage in stages]
+    state = ctx.state
+    first = 0
+    if state.begun:
+        if state.stage not in names:
+            raise ConfigError(f"the run stands in stage '{state.stage}', not among {names}; include it")
+        first = names.index(state.stage) + bool(state.stage_data.get("concluded"))
+    for stage in stages[first:]:
+        if state.stage != stage.name or state.stage_data.get("concluded"):
+            state.enter(stage.name)
+        _run_stage(stage, ctx)
+
+
+def run_updates(
+    ctx: StageContext,
+    until: int,
+    update: Callable[[int], Metrics],
+    on_report: Callable[[dict[str, float]], None] = lambda means: None,
+) -> None:
+    """Do the updates of a stage up to number `until`, with reports, guards and checkpoints between them.
+
+    Args:
+        ctx: Context; `ctx.state.step` says how many updates are done.
+        until: Number of updates of the stage after which to return.
+        update: Does the update of the given number and returns its metrics.
+        on_report: Looks at the means of a report, for alarms.
+
+    Raises:
+        KeyboardInterrupt: `ctx.hooks.should_stop` asked for it; a checkpoint has been written.
+        TrainingDivergedError: See `LoopConfig.max_rollbacks`.
+    """
+    state, loop = ctx.state, ctx.loop
+    while state.step < until:
+        if ctx.hooks.should_stop():
+            checkpoint(ctx)
+            raise KeyboardInterrupt
+        state.averages.add(update(state.step))
+        state.step += 1
+        state.updates += 1
+        if state.step % loop.report_every == 0 or state.step == until:
+            _restore_after_non_finite(ctx)
+            means = state.averages.pop()
+            ctx.hooks.report(means)
+            on_report(means)
+            if state.step % loop.checkpoint_every == 0 or state.step == until:
+                checkpoint(ctx)
+
+
+def checkpoint(ctx: StageContext, *, best: bool = False) -> None:
+    """Write a checkpoint and, if the last updates were sound, remember the state as safe to return to."""
+    if ctx.agent.skipped_in_a_row == 0:
+        ctx.safe_state = copy.deepcopy(ctx.agent.learning_state())
+    ctx.hooks.save(best)
+
+
+def roll_back_policy(ctx: StageContext, policy_state: dict, reason: str) -> None:
+    """Return the policy to an earlier state and record why; critic, replay and noise go on."""
+    ctx.agent.load_policy_state(policy_state)
+    best = None if ctx.state.best is None else ctx.state.best.mean
+    ctx.state.gates.append(GateDecision(ctx.state.stage, False, f"rolled back: {reason}", None, best))
+    ctx.hooks.note(f"{ctx.state.stage}: policy rolled back at update {ctx.state.step}: {reason}")
+
+
+@contextmanager
+def checkpoint_on_interrupt(ctx: StageContext) -> Iterator[None]:
+    """Around callbacks that leave agent and state alone: an interrupt there can still be checkpointed exactly."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        checkpoint(ctx)
+        raise
+
+
+def scheduled_rate(schedule: Schedule, peak: float, step: int, steps: int) -> float:
+    """Return the step size of update `step` of `steps`; `cosine` falls from `peak` to a twentieth of it."""
+    if schedule == "constant":
+        return peak
+    return peak * (_COSINE_FLOOR + (1 - _COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def check_steps(**values: float) -> None:
+    """Raise `ConfigError` unless all values are above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ConfigError(f"{name} is {value}; it must be above 0")
+
+
+def _run_stage(stage: Stage, ctx: StageContext) -> None:
+    state = ctx.state
+    if not state.begun:
+        stage.begin(ctx)
+        state.begun = True
+        checkpoint(ctx)
+    stage.train(ctx)
+    if stage.acting is not None and ctx.evaluate is not None:
+        _pass_gate(stage.acting, ctx.evaluate, ctx)
+    else:
+        state.stage_data = {"concluded": True}
+        checkpoint(ctx)
+
+
+def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> None:
+    state = ctx.state
+    with checkpoint_on_interrupt(ctx):
+        result = evaluate(ctx.actor(acting), stage=state.stage, final=True)
+    score = Score.of(result.scores)
+    decision = decide(state.stage, score, state.best)
+    state.gates.append(decision)
+    state.stage_data = {"concluded": True}
+    if decision.promoted:
+        state.best = score
+        ctx.best_policy = ctx.agent.policy_state()
+    elif ctx.enforce_gates and ctx.best_policy is not None:
+        ctx.agent.load_policy_state(ctx.best_policy)
+    ctx.hooks.note(f"{state.stage}: {'promoted' if decision.promoted else 'not promoted'}, {decision.reason}")
+    checkpoint(ctx, best=decision.promoted)
+
+
+def _restore_after_non_finite(ctx: StageContext) -> None:
+    """Return to the last safe state after a run of updates whose loss or gradient was not finite."""
+    skipped = ctx.agent.skipped_in_a_row
+    if skipped < ctx.loop.max_skipped:
+        return
+    state = ctx.state
+    rollbacks = state.stage_data.get("rollbacks", 0) + 1
+    if ctx.safe_state is None or rollbacks > ctx.loop.max_rollbacks:
+        raise TrainingDivergedError(
+            f"{state.stage}: {skipped} updates in a row are not finite at update {state.step}, after {rollbacks - 1} "
+            "returns to the last good state; lower the learning rate or look for extreme values in the data"
+        )
+    # The noise is not rewound: the same draws would lead to the same place.
+    ctx.agent.load_learning_state(ctx.safe_state)
+    state.stage_data["rollbacks"] = rollbacks
+    best = None if state.best is None else state.best.mean
+    reason = f"rolled back: {skipped} updates in a row were not finite"
+    state.gates.append(GateDecision(state.stage, False, reason, None, best))
+    ctx.hooks.note(f"{state.stage}: {reason} at update {state.step}")

@@ -1,0 +1,75 @@
+"""Stage 1: maximise the likelihood of demonstrated chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from serfn.core.errors import ConfigError
+from serfn.training.acting import ActingConfig
+from serfn.training.losses import Metrics
+from serfn.training.stages.base import Schedule, Stage, check_steps, run_updates, scheduled_rate
+from serfn.training.stages.context import StageContext, StageName
+
+
+@dataclass(frozen=True)
+class ImitationConfig:
+    """Imitation.
+
+    Attributes:
+        steps: Updates.
+        batch_size: Chunks per update.
+        learning_rate: Adam step size at the start.
+        schedule: How it changes.
+        acting: How the policy acts in the evaluation; there is no critic yet, so with one candidate.
+
+    Raises:
+        ConfigError: A number is not positive, or the evaluation asks for a critic.
+    """
+
+    steps: int = 2000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    schedule: Schedule = "cosine"
+    acting: ActingConfig = field(default_factory=lambda: ActingConfig(candidates=1))
+
+    def __post_init__(self) -> None:
+        check_steps(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        if self.acting.candidates != 1:
+            raise ConfigError(
+                f"imitation.acting.candidates is {self.acting.candidates}; no critic is trained yet, set it to 1"
+            )
+
+
+class Imitation(Stage):
+    """Maximum likelihood on the demonstrations."""
+
+    name: ClassVar[StageName] = "imitation"
+
+    def __init__(self, config: ImitationConfig) -> None:
+        self.config = config
+
+    @property
+    def acting(self) -> ActingConfig:
+        """One sample, at the configured temperature."""
+        return self.config.acting
+
+    @property
+    def total_updates(self) -> int:
+        """Number of updates."""
+        return self.config.steps
+
+    def begin(self, ctx: StageContext) -> None:
+        """Nothing to set up: statistics are fitted when the agent is built."""
+
+    def train(self, ctx: StageContext) -> None:
+        """Run the updates that remain."""
+        config, agent = self.config, ctx.agent
+
+        def update(step: int) -> Metrics:
+            agent.set_policy_learning_rate(
+                scheduled_rate(config.schedule, config.learning_rate, step, config.steps)
+            )
+            return agent.imitation_step(agent.tensors(ctx.prior.sample(config.batch_size, ctx.rng)))
+
+        run_updates(ctx, config.steps, update)

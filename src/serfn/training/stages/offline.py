@@ -1,0 +1,76 @@
+"""Stage 3: improve the policy on the demonstrations alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from serfn.training.acting import ActingConfig
+from serfn.training.improvement import ImprovementConfig
+from serfn.training.losses import Metrics
+from serfn.training.stages.base import Stage, check_steps, run_updates
+from serfn.training.stages.context import StageContext, StageName
+
+
+@dataclass(frozen=True)
+class OfflineConfig:
+    """Offline improvement.
+
+    Attributes:
+        steps: Critic updates.
+        batch_size: Transitions per update.
+        policy_every: Critic updates per policy update.
+        improvement: Operator and anchor; the reference is the policy at the stage's start.
+        acting: How the policy acts in the evaluation.
+
+    Raises:
+        ConfigError: A number is not positive.
+    """
+
+    steps: int = 1500
+    batch_size: int = 192
+    policy_every: int = 3
+    improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
+    acting: ActingConfig = field(default_factory=ActingConfig)
+
+    def __post_init__(self) -> None:
+        check_steps(steps=self.steps, batch_size=self.batch_size, policy_every=self.policy_every)
+
+
+class Offline(Stage):
+    """Critic and policy learn from demonstrations, the policy tied to the clone."""
+
+    name: ClassVar[StageName] = "offline"
+
+    def __init__(self, config: OfflineConfig) -> None:
+        self.config = config
+
+    @property
+    def acting(self) -> ActingConfig:
+        """Best of N under the critic."""
+        return self.config.acting
+
+    @property
+    def total_updates(self) -> int:
+        """Number of critic updates."""
+        return self.config.steps
+
+    def begin(self, ctx: StageContext) -> None:
+        """Make the present policy the reference."""
+        ctx.agent.freeze_reference(self.config.improvement.strength)
+
+    def train(self, ctx: StageContext) -> None:
+        """Run the updates that remain."""
+        config, agent = self.config, ctx.agent
+        # Again after a resume: step sizes are not part of a checkpoint.
+        agent.set_policy_learning_rate(agent.config.policy_learning_rate)
+
+        def update(step: int) -> Metrics:
+            batch = agent.tensors(ctx.prior.sample(config.batch_size, ctx.rng))
+            metrics = agent.critic_step(batch)
+            if (step + 1) % config.policy_every == 0:
+                # All data are demonstrations here, so that the batch serves as both.
+                metrics |= agent.policy_step(batch, batch, config.improvement)
+            return metrics
+
+        run_updates(ctx, config.steps, update)

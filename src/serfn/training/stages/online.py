@@ -1,0 +1,298 @@
+"""Stage 4: improve on the robot, in rounds of a few episodes followed by updates on mixed replay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from serfn.core.errors import ConfigError
+from serfn.data.episode import Episode
+from serfn.data.replay import mixed_batch
+from serfn.training.acting import ActingConfig
+from serfn.training.batch import TensorBatch
+from serfn.training.gate import Score, clearly_worse
+from serfn.training.improvement import ImprovementConfig
+from serfn.training.losses import Metrics
+from serfn.training.stages.base import (
+    Stage,
+    check_steps,
+    checkpoint,
+    checkpoint_on_interrupt,
+    roll_back_policy,
+    run_updates,
+)
+from serfn.training.stages.context import StageContext, StageName
+
+_BEST_QUANTILE = 0.75
+
+
+@dataclass(frozen=True)
+class AlarmConfig:
+    """When the online stage distrusts its own policy and returns to the last one that was not clearly worse.
+
+    Attributes:
+        max_divergence: Largest sampled KL / D from the reference; None switches the alarm off.
+        max_failures: Episodes of one round that end in failure, beyond the mean of the rounds before the policy
+            moved; None switches the alarm off.
+        value_margin: How far the policy's values may leave their known bounds before a warning, as a fraction of the
+            interval between the bounds.
+
+    Raises:
+        ConfigError: A limit is not positive.
+    """
+
+    max_divergence: float | None = 1.0
+    max_failures: int | None = 3
+    value_margin: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.max_divergence is not None and not self.max_divergence > 0:
+            raise ConfigError(f"max_divergence is {self.max_divergence}; it must be above 0, or none")
+        if self.max_failures is not None and self.max_failures < 1:
+            raise ConfigError(f"max_failures is {self.max_failures}; it must be at least 1, or none")
+        if not self.value_margin >= 0:
+            raise ConfigError(f"value_margin is {self.value_margin}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Online improvement.
+
+    Attributes:
+        episodes: Episodes to collect.
+        robot_minutes: Robot time after which to stop earlier; None leaves it to `episodes`.
+        episodes_per_round: Episodes collected between updates.
+        updates_per_round: Critic updates after each collection.
+        batch_size: Transitions per update.
+        online_fraction: Share of own experience in the critic's batches; the rest are demonstrations.
+        policy_online_fraction: Share of own experience in the batches that improve the policy.
+        policy_every: Critic updates per policy update.
+        policy_delay_rounds: First rounds in which only the critic learns.
+        evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
+        imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside demonstrations.
+        improvement: Operator and anchor; the reference is the policy at the stage's start.
+        acting: How the policy acts, in collection and evaluation.
+        alarms: When to return to an earlier policy.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    episodes: int = 315
+    robot_minutes: float | None = None
+    episodes_per_round: int = 8
+    updates_per_round: int = 1300
+    batch_size: int = 192
+    online_fraction: float = 0.5
+    policy_online_fraction: float = 1.0
+    policy_every: int = 3
+    policy_delay_rounds: int = 1
+    evaluate_every: int = 4
+    imitate_best: bool = False
+    improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
+    acting: ActingConfig = field(default_factory=ActingConfig)
+    alarms: AlarmConfig = field(default_factory=AlarmConfig)
+
+    def __post_init__(self) -> None:
+        check_steps(
+            episodes=self.episodes,
+            episodes_per_round=self.episodes_per_round,
+            updates_per_round=self.updates_per_round,
+            batch_size=self.batch_size,
+            policy_every=self.policy_every,
+        )
+        if self.robot_minutes is not None:
+            check_steps(robot_minutes=self.robot_minutes)
+        for name in ("online_fraction", "policy_online_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        for name in ("policy_delay_rounds", "evaluate_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+
+
+class Online(Stage):
+    """Rounds of collection, updates and, now and then, an evaluation.
+
+    Kept in `RunState.stage_data`: `rounds` collected and `closed`, `failures` of the rounds before the policy moved,
+    `returns` of all episodes, the `safe_policy` to return to and the `safe_score` it is measured by.
+    """
+
+    name: ClassVar[StageName] = "online"
+
+    def __init__(self, config: OnlineConfig) -> None:
+        self.config = config
+
+    @property
+    def acting(self) -> ActingConfig:
+        """Best of N under the critic."""
+        return self.config.acting
+
+    @property
+    def total_updates(self) -> int:
+        """Number of critic updates if no robot-time limit ends the stage earlier."""
+        return math.ceil(self.config.episodes / self.config.episodes_per_round) * self.config.updates_per_round
+
+    def begin(self, ctx: StageContext) -> None:
+        """Make the present policy the reference, and the policy to return to."""
+        if ctx.collect is None:
+            raise ConfigError("the online stage needs a way to collect episodes; pass collect, or leave the stage out")
+        ctx.agent.freeze_reference(self.config.improvement.strength)
+        ctx.state.stage_data = {
+            "rounds": 0,
+            "closed": 0,
+            "failures": [],
+            "returns": [],
+            "safe_policy": ctx.agent.policy_state(),
+            "safe_score": None,
+        }
+
+    def train(self, ctx: StageContext) -> None:
+        """Run the rounds that remain."""
+        data, per_round = ctx.state.stage_data, self.config.updates_per_round
+        ctx.agent.set_policy_learning_rate(ctx.agent.config.policy_learning_rate)
+        while True:
+            if ctx.state.step == data["rounds"] * per_round:
+                if data["closed"] < data["rounds"]:
+                    self._close_round(ctx)
+                if self._finished(ctx):
+                    return
+                self._collect_round(ctx)
+            run_updates(
+                ctx,
+                data["rounds"] * per_round,
+                lambda step: self._update(ctx, step),
+                lambda means: self._watch(ctx, means),
+            )
+
+    def _finished(self, ctx: StageContext) -> bool:
+        config, state = self.config, ctx.state
+        minutes = state.robot_steps / ctx.task.control_hz / 60
+        return state.episodes >= config.episodes or (
+            config.robot_minutes is not None and minutes >= config.robot_minutes
+        )
+
+    def _collect_round(self, ctx: StageContext) -> None:
+        config, state, data = self.config, ctx.state, ctx.state.stage_data
+        count = min(config.episodes_per_round, config.episodes - state.episodes)
+        if ctx.collect is None:
+            raise ConfigError("the online stage needs a way to collect episodes")
+        with checkpoint_on_interrupt(ctx):
+            episodes = ctx.collect(ctx.actor(config.acting), count, state.episodes)
+        ctx.hooks.keep_episodes(data["rounds"], episodes)
+        add_online_episodes(ctx, episodes)
+        data["rounds"] += 1
+        state.episodes += len(episodes)
+        state.robot_steps += sum(episode.length for episode in episodes)
+        failures = sum(episode.terminated and not episode.success for episode in episodes)
+        ctx.hooks.report(
+            {
+                "online/episodes": float(state.episodes),
+                "online/return": float(np.mean([episode.return_ for episode in episodes])),
+                "online/length": float(np.mean([episode.length for episode in episodes])),
+                "online/failures": float(failures),
+            }
+        )
+        self._watch_failures(ctx, failures)
+        checkpoint(ctx)
+
+    def _update(self, ctx: StageContext, step: int) -> Metrics:
+        config, agent = self.config, ctx.agent
+        batch = agent.tensors(mixed_batch(ctx.prior, ctx.online, config.batch_size, config.online_fraction, ctx.rng))
+        metrics = agent.critic_step(batch)
+        if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
+            if config.policy_online_fraction != config.online_fraction:
+                batch = agent.tensors(
+                    mixed_batch(ctx.prior, ctx.online, config.batch_size, config.policy_online_fraction, ctx.rng)
+                )
+            metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), config.improvement)
+        return metrics
+
+    def _policy_moves(self, ctx: StageContext) -> bool:
+        return ctx.state.stage_data["rounds"] > self.config.policy_delay_rounds
+
+    def _demonstrations(self, ctx: StageContext, batch: TensorBatch) -> TensorBatch:
+        """Return what the `nll` anchor imitates; the `kl` anchor needs none."""
+        config, agent = self.config, ctx.agent
+        if config.improvement.anchor == "kl":
+            return batch
+        if not (config.imitate_best and ctx.online.num_imitable_steps):
+            return agent.tensors(ctx.prior.sample(config.batch_size, ctx.rng))
+        half = config.batch_size // 2
+        return agent.tensors(ctx.prior.sample(config.batch_size - half, ctx.rng)).joined(
+            agent.tensors(ctx.online.sample(half, ctx.rng, imitable_only=True))
+        )
+
+    def _watch(self, ctx: StageContext, means: dict[str, float]) -> None:
+        """Look at the divergence from the reference and at values outside their bounds."""
+        alarms, data = self.config.alarms, ctx.state.stage_data
+        if not self._policy_moves(ctx):
+            return
+        low, high = ctx.agent.value_bounds
+        margin = alarms.value_margin * (high - low)
+        if means.get("policy/q_max", low) > high + margin or means.get("policy/q_min", high) < low - margin:
+            ctx.hooks.note(
+                f"online: the policy's values reach [{means['policy/q_min']:.3g}, {means['policy/q_max']:.3g}], "
+                f"outside their bounds [{low:g}, {high:g}]: the critic is exploited"
+            )
+        if alarms.max_divergence is None:
+            return
+        divergence = means.get("policy/kl")
+        if divergence is None:
+            batch = ctx.agent.tensors(ctx.online.sample(self.config.batch_size, ctx.rng))
+            divergence = ctx.agent.divergence(batch).item()
+        # Written so that NaN raises the alarm.
+        if not divergence <= alarms.max_divergence:
+            self._roll_back(
+                ctx, data, f"KL / D to the reference is {divergence:.3g}, above {alarms.max_divergence:g}"
+            )
+
+    def _watch_failures(self, ctx: StageContext, failures: int) -> None:
+        limit, data = self.config.alarms.max_failures, ctx.state.stage_data
+        if data["rounds"] <= self.config.policy_delay_rounds + 1:
+            # Collected by the policy as it entered the stage: what is normal for it on this robot.
+            data["failures"].append(failures)
+            return
+        usual = float(np.mean(data["failures"]))
+        if limit is not None and failures >= limit + usual:
+            self._roll_back(ctx, data, f"{failures} episodes of a round failed, {usual:.2g} is usual")
+
+    def _roll_back(self, ctx: StageContext, data: dict, reason: str) -> None:
+        roll_back_policy(ctx, data["safe_policy"], reason)
+
+    def _close_round(self, ctx: StageContext) -> None:
+        """Evaluate if it is time; keep the policy as the safe one, or return to the safe one if it is clearly worse."""
+        every, data = self.config.evaluate_every, ctx.state.stage_data
+        due = every > 0 and (data["rounds"] % every == 0 or self._finished(ctx))
+        if due and ctx.evaluate is not None:
+            with checkpoint_on_interrupt(ctx):
+                result = ctx.evaluate(ctx.actor(self.config.acting), stage=self.name, final=False)
+            score = Score.of(result.scores)
+            best = None if data["safe_score"] is None else Score(**data["safe_score"])
+            if best is not None and clearly_worse(score, best):
+                self._roll_back(ctx, data, f"evaluated at {score.mean:.4g}, clearly below {best.mean:.4g}")
+            else:
+                data["safe_policy"] = ctx.agent.policy_state()
+                if best is None or score.mean > best.mean:
+                    data["safe_score"] = score.to_dict()
+        data["closed"] = data["rounds"]
+        checkpoint(ctx)
+
+
+def add_online_episodes(ctx: StageContext, episodes: Sequence[Episode]) -> None:
+    """Put collected episodes into the online replay, the successes and best ones marked as worth imitating.
+
+    Where the task does not tell success, the best are those in the upper quarter of returns so far. A resumed run
+    calls this again with the stored episodes, in the same order.
+    """
+    returns: list[float] = ctx.state.stage_data["returns"]
+    for episode in episodes:
+        returns.append(episode.return_)
+        worth = episode.success
+        if worth is None:
+            worth = episode.return_ >= float(np.quantile(returns, _BEST_QUANTILE))
+        ctx.online.add(ctx.to_learning(episode), imitable=worth)
