@@ -7,6 +7,7 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim, flatten
 
 from serfn.core.errors import SerfnError
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
@@ -28,12 +29,12 @@ class FlatFloatObservation(gymnasium.ObservationWrapper):
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
         _require_vectors(env.observation_space, "observation")
-        size = spaces.utils.flatdim(env.observation_space)
+        size = flatdim(env.observation_space)
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
     def observation(self, observation: Any) -> np.ndarray:
         """Return the observation as `[obs]`, float32."""
-        return spaces.utils.flatten(self.env.observation_space, observation).astype(np.float32)
+        return np.asarray(flatten(self.env.observation_space, observation), np.float32)
 
 
 def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
@@ -55,11 +56,13 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
         env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise SerfnError(
-            f"environment '{env_id}' cannot be made: {_first_line(error)}; check the id, and name the package "
-            "that registers it in front, as in gymnasium_robotics:AdroitHandDoor-v1"
+            f"environment '{env_id}' cannot be made: {_first_line(error)}; check the id, and name the "
+            "package that registers it in front, as in gymnasium_robotics:AdroitHandDoor-v1"
         ) from error
     except (TypeError, ValueError) as error:
-        raise SerfnError(f"environment '{env_id}' refuses the options {kwargs}: {_first_line(error)}") from error
+        raise SerfnError(
+            f"environment '{env_id}' refuses the options {kwargs}: {_first_line(error)}; correct them"
+        ) from error
     try:
         _require_bounded_actions(env.action_space)
         return FlatFloatObservation(env)
@@ -71,9 +74,8 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
 def task_spec(env: gymnasium.Env) -> TaskSpec:
     """Describe an environment made by `make_env`.
 
-    The control rate is the environment's `metadata["render_fps"]` (Gymnasium's MuJoCo environments keep it equal
-    to their control rate), or else `DEFAULT_CONTROL_HZ`. Pass `control_hz` on only where seconds matter: it
-    scales minutes of robot time, never the learning.
+    The control rate is the environment's `metadata["render_fps"]`, which Gymnasium's MuJoCo environments keep
+    equal to it, or else `DEFAULT_CONTROL_HZ`. It scales minutes of robot time, never the learning.
 
     Raises:
         SerfnError: The environment has no time limit.
@@ -81,12 +83,13 @@ def task_spec(env: gymnasium.Env) -> TaskSpec:
     if env.spec is None or env.spec.max_episode_steps is None:
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         raise SerfnError(
-            f"environment '{name}' has no time limit; register it with max_episode_steps, or pass that to make_env"
+            f"environment '{name}' has no time limit; register it with max_episode_steps, or pass that as "
+            "an option of the environment"
         )
     action_space = _require_bounded_actions(env.action_space)
     return TaskSpec(
         id=env.spec.id,
-        observation=ObservationSpec(dim=spaces.utils.flatdim(env.observation_space)),
+        observation=ObservationSpec(dim=flatdim(env.observation_space)),
         action=ActionSpec(
             low=tuple(float(value) for value in action_space.low),
             high=tuple(float(value) for value in action_space.high),
@@ -103,8 +106,8 @@ def _require_vectors(space: spaces.Space, name: str) -> None:
         return
     if not isinstance(space, spaces.Box):
         raise SerfnError(
-            f"{name} space is {space}; only Box and Dict of Box are supported: wrap the environment so that it "
-            "returns vectors of numbers"
+            f"{name} space is {space}; only Box and Dict of Box are supported: wrap the environment so that "
+            "it returns vectors of numbers"
         )
     if space.dtype == np.uint8 and len(space.shape) >= 2:
         raise SerfnError(

@@ -15,7 +15,8 @@ from serfn.core.protocols import ChunkActor
 from serfn.evaluation.environments import task_spec
 
 _GAP = 4
-_CAPTION_HEIGHT = 22
+_CAPTION_HEIGHT = 36
+_CAPTION_SIZE = 26
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ def save_film_strip(frames: Sequence[Frame], path: Path, *, frame_width: int = 2
     # Transparent between and below the frames: the strip lies on light and dark pages alike.
     strip = Image.new("RGBA", (strip_width, frame_height + _CAPTION_HEIGHT), (0, 0, 0, 0))
     draw = ImageDraw.Draw(strip)
-    font = ImageFont.load_default(size=14)
+    font = ImageFont.load_default(size=_CAPTION_SIZE)
     for index, frame in enumerate(frames):
         left = index * (frame_width + _GAP)
         image = Image.fromarray(np.ascontiguousarray(frame.rgb[..., :3], np.uint8))
         strip.paste(image.resize((frame_width, frame_height), Image.Resampling.LANCZOS), (left, 0))
         caption = f"{frame.time_s:.1f} s"
-        draw.text((left + 2, frame_height + 3), caption, fill=(128, 128, 128, 255), font=font)
+        draw.text((left + 2, frame_height + 2), caption, fill=(128, 128, 128, 255), font=font)
     strip.save(path)
 
 
@@ -98,9 +99,11 @@ def _render(env: gymnasium.Env) -> np.ndarray:
         image = env.render()
     except Exception as error:  # OpenGL bindings raise whatever their platform gives them
         raise SerfnError(
-            f"the environment cannot render here ({type(error).__name__}: {error}); on a machine without a display "
-            "set MUJOCO_GL=egl or MUJOCO_GL=osmesa, or skip the film"
+            f"the environment cannot render here ({type(error).__name__}: {error}); on a machine without a "
+            "display set MUJOCO_GL=egl or MUJOCO_GL=osmesa, or skip the film"
         ) from error
     if not isinstance(image, np.ndarray):
-        raise SerfnError(f"the environment renders {type(image).__name__}; make it with render_mode='rgb_array'")
+        raise SerfnError(
+            f"the environment renders {type(image).__name__}; make it with render_mode='rgb_array'"
+        )
     return image

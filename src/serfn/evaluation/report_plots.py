@@ -11,10 +11,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from serfn.evaluation.report_words import readable
 from serfn.evaluation.run_record import STAGES, EvaluationPoint, RunRecord
 from serfn.evaluation.statistics import mean_t_interval
 
+_WIDTH_INCHES = 5.6
+_FONT_SIZE = 9
 _POINTS_PER_STAGE = 200
+_LETTER_FRACTION = 0.013
+"""Width of a letter as a fraction of the axes, to leave out names that do not fit."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,6 @@ class Palette:
 LIGHT = Palette("light", "#4a4f55", "#e3e1dc", ("#0f6b66", "#c0562b", "#5b5ea6", "#8a7a2f"))
 DARK = Palette("dark", "#b4b9be", "#34383c", ("#56c4b7", "#f0986b", "#a3a6e8", "#d3c26a"))
 
-Draw = Callable[[RunRecord, Palette], "Figure | None"]
-
 
 def save_plots(record: RunRecord, folder: Path) -> dict[str, dict[str, Path]]:
     """Write every plot that the run has data for.
@@ -39,93 +42,20 @@ def save_plots(record: RunRecord, folder: Path) -> dict[str, dict[str, Path]]:
     Returns:
         Files by plot name (`learning`, `likelihood`, `critic`) and page scheme (`light`, `dark`).
     """
-    plots: dict[str, Draw] = {"learning": _learning, "likelihood": _likelihood, "critic": _critic}
+    draw: dict[str, Callable[[RunRecord, Palette], Figure | None]] = {
+        "learning": _learning,
+        "likelihood": _likelihood,
+        "critic": _critic,
+    }
     files: dict[str, dict[str, Path]] = {}
-    for name, draw in plots.items():
+    for name in draw:
         for palette in (LIGHT, DARK):
-            figure = draw(record, palette)
+            figure = draw[name](record, palette)
             if figure is not None:
                 path = folder / f"{name}-{palette.name}.png"
                 figure.savefig(path, dpi=160, transparent=True)
                 files.setdefault(name, {})[palette.name] = path
     return files
-
-
-def readable(name: str) -> str:
-    """Return a metric's name as people write it: `rev_per_min` is rev/min."""
-    return name.replace("_per_", "/").replace("_", " ")
-
-
-def _learning(record: RunRecord, palette: Palette) -> Figure | None:
-    online = [point for point in record.evaluations if point.stage == "online"]
-    if not online:
-        return None
-    figure, (axes,) = _figure(1, palette, height=3.4)
-    before = {point.stage: point for point in record.finals() if point.stage != "online"}
-    for index, (label, points) in enumerate(_by_acting(online).items()):
-        color = palette.series[index % len(palette.series)]
-        if "offline" in before and before["offline"].acting_label == label and points[0].robot_minutes > 0:
-            points = [before["offline"], *points]
-        _band(axes, points, color, label)
-    if "imitation" in before:
-        level = mean_t_interval(before["imitation"].result.scores)
-        axes.axhspan(level.low, level.high, color=palette.text, alpha=0.12, lw=0)
-        axes.axhline(level.mean, color=palette.text, lw=1, ls=(0, (4, 3)))
-        right = max(point.robot_minutes for point in online)
-        axes.annotate(
-            "imitation", (right, level.mean), xytext=(0, 3), textcoords="offset points", ha="right", color=palette.text
-        )
-    axes.set_xlabel("robot time, minutes")
-    axes.set_ylabel(readable(record.score_name))
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    _episode_axis(axes, online, palette)
-    if len(axes.get_legend_handles_labels()[1]) > 1:
-        _legend(axes, palette)
-    return figure
-
-
-def _likelihood(record: RunRecord, palette: Palette) -> Figure | None:
-    panels: list[tuple[str, str, float]] = [
-        ("policy/nll", "log-likelihood\nper dimension", -1.0),
-        ("policy/kl", "KL to reference\nper dimension", 1.0),
-        ("policy/strength", "regularisation λ", 1.0),
-    ]
-    present = [panel for panel in panels if any(record.series(stage, panel[0])[0] for stage in STAGES)]
-    if not present:
-        return None
-    figure, rows = _figure(len(present), palette, height=0.6 + 1.6 * len(present))
-    for axes, (name, label, sign) in zip(rows, present, strict=True):
-        _stage_series(axes, record, [(name, "", sign)], palette)
-        axes.set_ylabel(label)
-        if name == "policy/strength" and axes.get_ylim()[0] > 0:
-            axes.set_yscale("log")
-    rows[-1].set_xlabel("updates, all stages in a row")
-    return figure
-
-
-def _critic(record: RunRecord, palette: Palette) -> Figure | None:
-    values = [("critic/q_mean", "mean Q", 1.0), ("critic/q_max", "largest Q", 1.0)]
-    names = ["critic/td_loss", *(name for name, _, _ in values)]
-    if not any(record.series(stage, name)[0] for stage in STAGES for name in names):
-        return None
-    figure, (loss, value) = _figure(2, palette, height=3.8)
-    _stage_series(loss, record, [("critic/td_loss", "", 1.0)], palette)
-    if loss.lines and loss.get_ylim()[0] > 0:
-        loss.set_yscale("log")
-    loss.set_ylabel("TD loss")
-    _stage_series(value, record, values, palette)
-    bounds = [bound for bound in (find_option(record.config, name) for name in ("v_min", "v_max")) if bound is not None]
-    for bound in bounds:
-        value.axhline(float(bound), color=palette.text, lw=1, ls=(0, (1, 2)))
-    if bounds:
-        value.annotate(
-            "bound", (0, float(bounds[-1])), xytext=(3, -10), textcoords="offset points", color=palette.text
-        )
-    value.set_ylabel("Q")
-    value.set_xlabel("updates, all stages in a row")
-    _legend(value, palette)
-    return figure
 
 
 def find_option(config: Any, name: str) -> Any:
@@ -138,6 +68,79 @@ def find_option(config: Any, name: str) -> Any:
     return None
 
 
+def _learning(record: RunRecord, palette: Palette) -> Figure | None:
+    online = [point for point in record.evaluations if point.stage == "online"]
+    if not online:
+        return None
+    figure, (axes,) = _figure(1, palette, height=3.2)
+    before = {point.stage: point for point in record.finals() if point.stage != "online"}
+    for index, (label, points) in enumerate(_by_acting(online).items()):
+        if "offline" in before and before["offline"].acting_label == label and points[0].robot_minutes > 0:
+            points = [before["offline"], *points]
+        _band(axes, points, palette.series[index % len(palette.series)], label)
+    if "imitation" in before:
+        level = mean_t_interval(before["imitation"].result.scores)
+        axes.axhspan(level.low, level.high, color=palette.text, alpha=0.12, lw=0)
+        axes.axhline(level.mean, color=palette.text, lw=1, ls=(0, (4, 3)), label="imitation")
+    axes.set_xlabel("robot time, minutes")
+    axes.set_ylabel(readable(record.score_name))
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    _episode_axis(axes, online, palette)
+    _legend(axes, palette)
+    return figure
+
+
+def _likelihood(record: RunRecord, palette: Palette) -> Figure | None:
+    panels = [
+        ("policy/nll", "log-likelihood\nper dimension", -1.0),
+        ("policy/kl", "KL to reference\nper dimension", 1.0),
+        ("policy/strength", "strength λ", 1.0),
+    ]
+    present = [panel for panel in panels if _logged(record, panel[0])]
+    if not present:
+        return None
+    figure, rows = _figure(len(present), palette, height=0.6 + 1.4 * len(present))
+    for axes, (name, label, sign) in zip(rows, present, strict=True):
+        _stage_lines(axes, record, [(name, "", sign)], palette)
+        axes.set_ylabel(label)
+        if name == "policy/strength":
+            _log_if_wide(axes)
+    _name_stages(rows[0], record, palette)
+    rows[-1].set_xlabel("updates, all stages in a row")
+    return figure
+
+
+def _critic(record: RunRecord, palette: Palette) -> Figure | None:
+    values = [
+        ("critic/q_mean", "mean Q, recorded chunks", 1.0),
+        ("critic/q_max", "largest Q, recorded chunks", 1.0),
+        ("policy/q_max", "largest Q, policy's chunks", 1.0),
+    ]
+    values = [metric for metric in values if _logged(record, metric[0])]
+    if not values or not _logged(record, "critic/td_loss"):
+        return None
+    figure, (loss, value) = _figure(2, palette, height=3.8)
+    _stage_lines(loss, record, [("critic/td_loss", "", 1.0)], palette)
+    _log_if_wide(loss)
+    loss.set_ylabel("TD error, squared")
+    _name_stages(loss, record, palette)
+    _stage_lines(value, record, values, palette)
+    for index, name in enumerate(("v_min", "v_max")):
+        bound = find_option(record.config, name)
+        if isinstance(bound, int | float):
+            line = "bound" if index == 0 else "_"
+            value.axhline(bound, color=palette.text, lw=1, ls=(0, (1, 2)), label=line)
+    value.set_ylabel("Q")
+    value.set_xlabel("updates, all stages in a row")
+    _legend(value, palette)
+    return figure
+
+
+def _logged(record: RunRecord, name: str) -> bool:
+    return any(record.series(stage, name)[0] for stage in STAGES)
+
+
 def _by_acting(points: Sequence[EvaluationPoint]) -> dict[str, list[EvaluationPoint]]:
     groups: dict[str, list[EvaluationPoint]] = {}
     for point in sorted(points, key=lambda point: (point.robot_minutes, point.final)):
@@ -146,14 +149,16 @@ def _by_acting(points: Sequence[EvaluationPoint]) -> dict[str, list[EvaluationPo
 
 
 def _band(axes: Axes, points: Sequence[EvaluationPoint], color: str, label: str) -> None:
-    minutes = np.array([0.0 if point.stage == "offline" else point.robot_minutes for point in points])
+    minutes = [0.0 if point.stage == "offline" else point.robot_minutes for point in points]
     intervals = [mean_t_interval(point.result.scores) for point in points]
+    means = np.array([interval.mean for interval in intervals])
     low = np.array([interval.low for interval in intervals])
     high = np.array([interval.high for interval in intervals])
-    means = np.array([interval.mean for interval in intervals])
-    finite = np.isfinite(low)
-    axes.fill_between(minutes, low, high, where=finite, color=color, alpha=0.18, lw=0)
-    axes.plot(minutes, means, color=color, lw=2, marker="o", ms=4, label=label)
+    if len(points) > 1:
+        axes.fill_between(minutes, low, high, where=np.isfinite(low), color=color, alpha=0.18, lw=0)
+        axes.plot(minutes, means, color=color, lw=2, marker="o", ms=4, label=label)
+    else:
+        axes.errorbar(minutes, means, [means - low, high - means], color=color, fmt="o", ms=4, label=label)
 
 
 def _episode_axis(axes: Axes, points: Sequence[EvaluationPoint], palette: Palette) -> None:
@@ -162,63 +167,90 @@ def _episode_axis(axes: Axes, points: Sequence[EvaluationPoint], palette: Palett
     minutes, episodes = (np.array(column) for column in zip(*pairs, strict=True))
     if len(pairs) < 2 or not (np.diff(minutes) > 0).all() or not (np.diff(episodes) > 0).all():
         return
-    slope = episodes[-1] / minutes[-1]
-    # Beyond the last evaluation (the margin of the plot) the average rate goes on.
-    minutes = np.append(minutes, 2 * minutes[-1])
-    episodes = np.append(episodes, episodes[-1] + slope * minutes[-2])
-    above = axes.secondary_xaxis(
-        "top",
-        functions=(lambda x: np.interp(x, minutes, episodes), lambda x: np.interp(x, episodes, minutes)),
-    )
-    above.set_xlabel("episodes", color=palette.text)
-    above.tick_params(color=palette.grid, labelcolor=palette.text)
+    # Beyond the last evaluation, in the margin of the plot, the average rate goes on.
+    minutes, episodes = np.append(minutes, 2 * minutes[-1]), np.append(episodes, 2 * episodes[-1])
+
+    def to_episodes(x: Any) -> np.ndarray:
+        return np.interp(x, minutes, episodes)
+
+    def to_minutes(x: Any) -> np.ndarray:
+        return np.interp(x, episodes, minutes)
+
+    above = axes.secondary_xaxis("top", functions=(to_episodes, to_minutes))
+    above.set_xlabel("episodes", color=palette.text, fontsize=_FONT_SIZE)
+    above.tick_params(color=palette.grid, labelcolor=palette.text, labelsize=_FONT_SIZE)
     above.spines["top"].set_visible(False)
 
 
-def _stage_series(
-    axes: Axes, record: RunRecord, metrics: Sequence[tuple[str, str, float]], palette: Palette
-) -> None:
-    """Draw metrics `(name, label, sign)` of all stages one after the other, with the stages marked."""
+def _stage_spans(record: RunRecord) -> dict[str, tuple[float, float]]:
+    """Return where each stage starts and how long it is when all are laid end to end."""
+    spans: dict[str, tuple[float, float]] = {}
     offset = 0.0
     for stage in STAGES:
-        last = max((float(row["step"]) for row in record.metrics if row.get("stage") == stage), default=0.0)
-        if last == 0.0:
-            continue
-        if offset > 0:
-            axes.axvline(offset, color=palette.grid, lw=1)
-        for index, (name, label, sign) in enumerate(metrics):
+        length = max((float(row["step"]) for row in record.metrics if row.get("stage") == stage), default=0.0)
+        if length > 0:
+            spans[stage] = (offset, length)
+            offset += length
+    return spans
+
+
+def _stage_lines(
+    axes: Axes, record: RunRecord, metrics: Sequence[tuple[str, str, float]], palette: Palette
+) -> None:
+    """Draw metrics `(name, label, sign)` of all stages end to end."""
+    spans = _stage_spans(record)
+    for index, (name, label, sign) in enumerate(metrics):
+        parts = []
+        for stage, (offset, _) in spans.items():
             steps, values = _thin(*record.series(stage, name))
-            color = palette.series[index % len(palette.series)]
-            known = label in axes.get_legend_handles_labels()[1]
-            axes.plot(
-                offset + steps, sign * values, color=color, lw=1.5, label="_" if known or not label else label
-            )
-        if axes.get_subplotspec().is_first_row():  # type: ignore[union-attr]
+            # A NaN between stages interrupts the line.
+            parts.append(np.stack([np.append(offset + steps, np.nan), np.append(sign * values, np.nan)]))
+        x, y = np.concatenate(parts, axis=1)
+        axes.plot(x, y, color=palette.series[index], lw=1.5, label=label or "_")
+    for offset, _ in list(spans.values())[1:]:
+        axes.axvline(offset, color=palette.grid, lw=1)
+    axes.set_xlim(0, sum(length for _, length in spans.values()))
+
+
+def _name_stages(axes: Axes, record: RunRecord, palette: Palette) -> None:
+    """Write the stages above the topmost panel, where they are wide enough for their name."""
+    spans = _stage_spans(record)
+    total = sum(length for _, length in spans.values())
+    for stage, (offset, length) in spans.items():
+        name = "critic" if stage == "critic_warmup" else stage
+        if length / total > _LETTER_FRACTION * len(name):
             axes.annotate(
-                stage.replace("_", " "),
-                (offset, 1),
+                name,
+                (offset + length / 2, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(3, 4),
+                xytext=(0, 4),
                 textcoords="offset points",
+                ha="center",
                 color=palette.text,
-                fontsize=8,
+                fontsize=_FONT_SIZE,
             )
-        offset += last
-    axes.set_xlim(0, offset or 1)
+
+
+def _log_if_wide(axes: Axes) -> None:
+    """Use a logarithmic axis for positive values that span more than a decade."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_yscale("log")
 
 
 def _thin(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Average neighbouring rows so that a long stage stays a readable line."""
-    groups = np.array_split(np.arange(len(steps)), min(len(steps), _POINTS_PER_STAGE) or 1)
-    filled = [group for group in groups if len(group)]
-    return (
-        np.array([np.asarray(steps)[group].mean() for group in filled]),
-        np.array([np.asarray(values)[group].mean() for group in filled]),
-    )
+    if not steps:
+        return np.zeros(0), np.zeros(0)
+    groups = np.array_split(np.arange(len(steps)), min(len(steps), _POINTS_PER_STAGE))
+    rows = np.array([steps, values])
+    x, y = np.stack([rows[:, group].mean(axis=1) for group in groups], axis=1)
+    return x, y
 
 
 def _figure(rows: int, palette: Palette, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(6.4, height), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
     grid: np.ndarray = figure.subplots(rows, 1, sharex=rows > 1, squeeze=False)
     axes: list[Axes] = list(grid[:, 0])
     for one in axes:
@@ -227,11 +259,11 @@ def _figure(rows: int, palette: Palette, height: float) -> tuple[Figure, list[Ax
         for side in ("top", "right", "left"):
             one.spines[side].set_visible(False)
         one.spines["bottom"].set_color(palette.grid)
-        one.tick_params(color=palette.grid, labelcolor=palette.text, labelsize=9)
-        one.xaxis.label.set_color(palette.text)
-        one.yaxis.label.set_color(palette.text)
+        one.tick_params(color=palette.grid, labelcolor=palette.text, labelsize=_FONT_SIZE, which="both")
+        for label in (one.xaxis.label, one.yaxis.label):
+            label.set(color=palette.text, fontsize=_FONT_SIZE)
     return figure, axes
 
 
 def _legend(axes: Axes, palette: Palette) -> None:
-    axes.legend(frameon=False, labelcolor=palette.text, fontsize=9, loc="best")
+    axes.legend(frameon=False, labelcolor=palette.text, fontsize=_FONT_SIZE, loc="best")

@@ -42,9 +42,10 @@ class EvaluationPoint:
     def acting_label(self) -> str:
         """How actions were chosen, in words."""
         candidates = int(self.acting.get("candidates", 1))
-        words = "one sample" if candidates == 1 else f"best of {candidates}"
+        # No-break spaces: the label also heads narrow columns.
+        words = "one sample" if candidates == 1 else f"best of\N{NO-BREAK SPACE}{candidates}"
         temperature = self.acting.get("temperature")
-        return words if temperature is None else f"{words}, σ {temperature:g}"
+        return words if temperature is None else f"{words}, σ\N{NO-BREAK SPACE}{temperature:g}"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Verdict:
     """The last policy against imitation: the difference of the mean scores and the sentence that says it.
 
     Args:
-        outcome: `improved` or `worse` if the 95% interval of the difference excludes 0, `within` if it does not,
-            `open` where there is nothing to compare yet.
+        outcome: `improved` or `worse` if the 95% interval of the difference excludes 0, `within` if it does
+            not, `open` where there is nothing to compare yet.
         difference: Interval of the difference; None if open.
     """
 
@@ -109,9 +110,11 @@ def load_run(folder: Path) -> RunRecord:
         DataError: The folder is missing, is no run, or holds a broken file.
     """
     if not folder.is_dir():
-        raise DataError(f"run folder '{folder}' does not exist; give the folder passed to serfn train --out")
+        raise DataError(f"run folder '{folder}' does not exist; give the folder of serfn train --out")
     if not (folder / "config.json").is_file():
-        raise DataError(f"'{folder}' has no config.json, so it is not a run; give the folder of serfn train --out")
+        raise DataError(
+            f"'{folder}' is not a run: it has no config.json; give the folder of serfn train --out"
+        )
     captions = _read_json(folder / "films" / "films.json", {})
     return RunRecord(
         folder=folder,

@@ -1,7 +1,7 @@
 """Intervals for means, rates and differences, so that a result is never a bare number.
 
-Which one where: rates (values that are only 0 or 1) use Wilson's score interval, which stays honest at 0 of n;
-other means use Student's t; other statistics (medians, trimmed means) use the bootstrap.
+Which one where: rates (values that are only 0 or 1) use Wilson's score interval, which stays honest at 0 of
+n; other means use Student's t; other statistics (medians, trimmed means) use the bootstrap.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def mean_t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.
     mean = float(sample.mean())
     if sample.size == 1:
         return Interval(mean, -math.inf, math.inf, 1)
-    half = t_quantile(0.5 + confidence / 2, sample.size - 1) * float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    error = float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    half = t_quantile(0.5 + confidence / 2, sample.size - 1) * error
     return Interval(mean, mean - half, mean + half, sample.size)
 
 
@@ -109,8 +110,8 @@ def difference_interval(
 ) -> Interval:
     """Interval of `mean(a) - mean(b)` for independent samples: an improvement is real if it excludes 0.
 
-    Rates use Newcombe's hybrid score interval (1998, method 10); other values use Welch's t with the degrees of
-    freedom rounded down, which errs towards "not shown". `n` is the smaller sample's size.
+    Rates use Newcombe's hybrid score interval (1998, method 10); other values use Welch's t with the degrees
+    of freedom rounded down, which errs towards "not shown". `n` is the smaller sample's size.
 
     Raises:
         ValueError: A sample is empty.
@@ -145,9 +146,11 @@ def summarize(result: EvaluationResult, score_name: str | None = None) -> list[S
     known = [float(success) for success in result.successes if success is not None]
     if known:
         columns["success"] = known
-    columns.update({metric: values for metric, values in result.metrics.items() if metric != name})
+    columns.update(
+        {metric: values for metric, values in result.metrics.items() if metric not in (name, "score")}
+    )
     columns["return"] = result.returns
-    columns["seconds"] = [length / result.control_hz for length in result.lengths]
+    columns["episode_seconds"] = [length / result.control_hz for length in result.lengths]
     return [summary_row(column, values) for column, values in columns.items()]
 
 
@@ -155,7 +158,7 @@ def name_score(results: Sequence[EvaluationResult]) -> str:
     """Return what the score of these evaluations is: a metric of the task, the return, or just `score`."""
     informative = any(any(result.scores) for result in results)
     for name in results[0].metrics if informative else ():
-        if all(result.metrics.get(name) == result.scores for result in results):
+        if name != "score" and all(result.metrics.get(name) == result.scores for result in results):
             return name
     return "return" if all(result.scores == result.returns for result in results) else "score"
 
@@ -163,7 +166,7 @@ def name_score(results: Sequence[EvaluationResult]) -> str:
 def summary_row(name: str, values: Sequence[float]) -> SummaryRow:
     """Summarise one column: as a rate where all values are 0 or 1, unless it is a sum or a duration."""
     sample = _sample(values)
-    rate = is_rate(sample) and name not in ("score", "return", "seconds")
+    rate = is_rate(sample) and name not in ("score", "return", "episode_seconds")
     interval = wilson_interval(int(sample.sum()), sample.size) if rate else mean_t_interval(sample)
     return SummaryRow(name, interval, rate)
 
@@ -185,7 +188,9 @@ def t_quantile(probability: float, freedom: int) -> float:
         ValueError: `probability` outside (0, 1) or `freedom` below 1.
     """
     if not 0 < probability < 1 or freedom < 1:
-        raise ValueError(f"t_quantile needs 0 < probability < 1 and freedom >= 1, got {probability}, {freedom}")
+        raise ValueError(
+            f"t_quantile needs probability in (0, 1) and freedom >= 1, got {probability}, {freedom}"
+        )
     if probability < 0.5:
         return -t_quantile(1 - probability, freedom)
     central = 2 * probability - 1

@@ -1,0 +1,115 @@
+"""The results of a run as words and cells, for the page and for the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serfn.evaluation.run_record import EvaluationPoint, RunRecord
+from serfn.evaluation.statistics import Interval, SummaryRow, summarize
+
+_STAGE_WORDS = {
+    "imitation": "Imitation",
+    "critic_warmup": "Critic warm-up",
+    "offline": "Offline",
+    "online": "Online",
+}
+
+
+@dataclass(frozen=True)
+class ResultsTable:
+    """Metrics by stage.
+
+    Args:
+        points: The closing evaluation of each stage: the columns.
+        rows: Label of each metric and its summary per column, None where a stage did not report it.
+    """
+
+    points: tuple[EvaluationPoint, ...]
+    rows: tuple[tuple[str, tuple[SummaryRow | None, ...]], ...]
+
+
+def results_table(record: RunRecord) -> ResultsTable:
+    """Lay out the closing evaluations of a run, the score first."""
+    points = tuple(record.finals())
+    columns = [{row.name: row for row in summarize(point.result, record.score_name)} for point in points]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = tuple((readable(name), tuple(column.get(name) for column in columns)) for name in names)
+    return ResultsTable(points, rows)
+
+
+def verdict_sentence(record: RunRecord) -> str:
+    """Say in plain words whether the run made its policy better than imitation."""
+    finals = record.finals()
+    if not finals:
+        return "No stage has been evaluated yet."
+    name = readable(record.score_name)
+    first, last = (score_row(point, record).interval for point in (finals[0], finals[-1]))
+    verdict = record.verdict()
+    stage = stage_words(finals[-1].stage).lower()
+    if verdict.difference is None:
+        return f"After {stage} the policy reaches {with_interval(last)} {name}; nothing to compare with yet."
+    minutes = finals[-1].robot_minutes
+    spent = f" and {minutes:.0f} min of robot time" if minutes > 0 else ""
+    change = f"the policy went from {number(first.mean)} to {number(last.mean)} {name}"
+    gap = with_interval(verdict.difference, signed=True)
+    if verdict.outcome == "within":
+        return (
+            f"No improvement shown: after {stage} training{spent} {change}, but the difference of {gap} "
+            "lies within the interval."
+        )
+    return f"{verdict.outcome.capitalize()}: after {stage} training{spent} {change}, a difference of {gap}."
+
+
+def score_row(point: EvaluationPoint, record: RunRecord) -> SummaryRow:
+    """Summarise the score of one evaluation."""
+    return summarize(point.result, record.score_name)[0]
+
+
+def stage_words(stage: str) -> str:
+    """Return a stage's name as people write it."""
+    return _STAGE_WORDS.get(stage, readable(stage).capitalize())
+
+
+def readable(name: str) -> str:
+    """Return a metric's name as people write it.
+
+    >>> readable("rev_per_min")
+    'rev/min'
+    """
+    return name.replace("_per_", "/").replace("_", " ")
+
+
+def cell(row: SummaryRow) -> tuple[str, str]:
+    """Return the mean of a table cell, and its interval."""
+    low, mean, high = row.interval.low, row.interval.mean, row.interval.high
+    if row.rate:
+        return f"{100 * mean:.0f}%", f"{100 * low:.0f} to {100 * high:.0f}"
+    return number(mean), f"{number(low)} to {number(high)}"
+
+
+def with_interval(interval: Interval, *, signed: bool = False) -> str:
+    """Return a mean with its 95% interval in one phrase."""
+    mean, low, high = (number(x, signed=signed) for x in (interval.mean, interval.low, interval.high))
+    return f"{mean} (95% interval {low} to {high})"
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Return three significant digits, without an exponent for everyday sizes.
+
+    >>> number(6.8312), number(1234.5), number(2.5, signed=True)
+    ('6.83', '1234', '+2.5')
+    """
+    sign = "+" if signed else ""
+    text = f"{value:{sign}.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:{sign}.3g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it.
+
+    >>> duration(42), duration(600), duration(7200)
+    ('42 s', '10.0 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
