@@ -113,9 +113,10 @@ def _write_atomically(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"'{path}' holds a single array; save named arrays with numpy.savez")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"'{path}' holds a single array; save named arrays with numpy.savez")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read '{path}': {error}; check that it is an NPZ file") from error
