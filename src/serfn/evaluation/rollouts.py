@@ -1,8 +1,8 @@
 """Episodes of a chunk actor in several environments at once.
 
 Environments run in waves of one episode each and meet at chunk boundaries, so that the actor always sees a
-batch of the same size: `act` is compiled or captured once, and what an episode looks like depends on the seeds
-and the number of environments alone, never on the schedule of the threads.
+batch of the same size: `act` is compiled or captured once, and an episode depends on the seeds and the number
+of environments alone, never on the schedule of the threads.
 """
 
 from __future__ import annotations
