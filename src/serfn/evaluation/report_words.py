@@ -51,13 +51,17 @@ def verdict_sentence(record: RunRecord) -> str:
     minutes = finals[-1].robot_minutes
     spent = f" and {minutes:.0f} min of robot time" if minutes > 0 else ""
     change = f"the policy went from {number(first.mean)} to {number(last.mean)} {name}"
-    gap = with_interval(verdict.difference, signed=True)
+    gap, low, high = (
+        number(value, signed=True)
+        for value in (verdict.difference.mean, verdict.difference.low, verdict.difference.high)
+    )
+    history = f"after {stage} training{spent} {change}"
     if verdict.outcome == "within":
         return (
-            f"No improvement shown: after {stage} training{spent} {change}, but the difference of {gap} "
-            "lies within the interval."
+            f"No improvement shown: {history}; the difference of {gap} is within the interval "
+            f"(95%: {low} to {high})."
         )
-    return f"{verdict.outcome.capitalize()}: after {stage} training{spent} {change}, a difference of {gap}."
+    return f"{verdict.outcome.capitalize()}: {history}, a difference of {gap} (95% interval {low} to {high})."
 
 
 def score_row(point: EvaluationPoint, record: RunRecord) -> SummaryRow:
@@ -87,9 +91,9 @@ def cell(row: SummaryRow) -> tuple[str, str]:
     return number(mean), f"{number(low)} to {number(high)}"
 
 
-def with_interval(interval: Interval, *, signed: bool = False) -> str:
+def with_interval(interval: Interval) -> str:
     """Return a mean with its 95% interval in one phrase."""
-    mean, low, high = (number(x, signed=signed) for x in (interval.mean, interval.low, interval.high))
+    mean, low, high = number(interval.mean), number(interval.low), number(interval.high)
     return f"{mean} (95% interval {low} to {high})"
 
 
