@@ -109,9 +109,7 @@ class DiffusionPolicy(ChunkPolicy):
         check_temperature(temperature)
         x = temperature * base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
         condition = self._condition(obs)
-        levels = (
-            torch.linspace(self.config.train_steps - 1, 0, self.config.steps, device=x.device).round().long()
-        )
+        levels = ddim_levels(self.config.steps, self.config.train_steps).to(x.device)
         signals = torch.cat([self.signal[levels], self.signal.new_ones(1)])
         times = self._time(levels)
         for index in range(self.config.steps):
@@ -130,6 +128,15 @@ class DiffusionPolicy(ChunkPolicy):
 
     def _condition(self, obs: Tensor) -> Tensor:
         return self.network.condition(encode(self.normalizer, self.encoder, obs))
+
+
+def ddim_levels(steps: int, train_steps: int) -> Tensor:
+    """Evenly spaced noise levels, highest first, down to 0.
+
+    Few steps start below the last level: almost nothing of the signal is left there, so the predicted clean
+    chunk would be noise, and a long first step would carry it far.
+    """
+    return torch.arange(steps - 1, -1, -1) * train_steps // steps
 
 
 def cosine_signal(train_steps: int) -> Tensor:

@@ -1,0 +1,186 @@
+"""What every policy keeps, whichever kind it is."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from serfn.flows import FlowConfig
+from serfn.policies import (
+    ChunkPolicy,
+    DiffusionConfig,
+    FlowMatchingConfig,
+    FlowPolicyConfig,
+    LikelihoodPolicy,
+    PolicyConfig,
+    make_policy,
+)
+from serfn.policies.diffusion import cosine_signal, ddim_levels
+from serfn.policies.normalizer import ObservationNormalizer
+
+OBS, ACTION, CHUNK = 3, 2, 4
+CONFIGS = [
+    pytest.param(FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16), id="flow"),
+    pytest.param(FlowMatchingConfig(steps=4, width=16), id="flow-matching"),
+    pytest.param(FlowMatchingConfig(steps=4, width=16, prediction="data"), id="flow-matching-data"),
+    pytest.param(DiffusionConfig(steps=5, width=32), id="diffusion"),
+]
+ALL_POLICIES = pytest.mark.parametrize("config", CONFIGS)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make_data(count: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+    source = generator(5)
+    obs = 3 + 2 * torch.randn(count, OBS, generator=source)
+    actions = (0.4 * torch.randn(count, CHUNK, ACTION, generator=source)).clamp(-1, 1)
+    valid = torch.arange(CHUNK) < torch.randint(1, CHUNK + 1, (count, 1), generator=source)
+    return obs, actions, valid
+
+
+def fitted(config: PolicyConfig) -> ChunkPolicy:
+    policy = make_policy(config, OBS, ACTION, CHUNK)
+    policy.fit_statistics(*make_data())
+    return policy
+
+
+@ALL_POLICIES
+def test_samples_have_shape_and_bounds(config: PolicyConfig) -> None:
+    policy = fitted(config)
+    obs, _, _ = make_data(6)
+    actions = policy.sample(obs, generator=generator())
+    assert actions.shape == (6, CHUNK, ACTION) and actions.abs().max() <= 1
+    candidates = policy.sample_candidates(obs, 3, generator=generator())
+    assert candidates.shape == (6, 3, CHUNK, ACTION)
+    flat = policy.sample(obs.repeat_interleave(3, 0), generator=generator())
+    torch.testing.assert_close(candidates.flatten(0, 1), flat)
+
+
+@ALL_POLICIES
+def test_noise_comes_from_the_generator_alone(config: PolicyConfig) -> None:
+    policy = fitted(config)
+    obs, actions, valid = make_data(6)
+    state = torch.random.get_rng_state()
+    first, again, other = (policy.sample(obs, generator=generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    losses = [policy.imitation_loss(obs, actions, valid, generator=generator(seed))[0] for seed in (1, 1, 2)]
+    assert torch.equal(losses[0], losses[1]) and not torch.equal(losses[0], losses[2])
+    still = [policy.sample(obs, temperature=0.0, generator=generator(seed)) for seed in (1, 2)]
+    assert torch.equal(still[0], still[1])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@ALL_POLICIES
+def test_construction_depends_on_its_seed_alone(config: PolicyConfig) -> None:
+    state = torch.random.get_rng_state()
+    one, same, other = (make_policy(config, OBS, ACTION, CHUNK, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    pairs = list(zip(one.state_dict().values(), same.state_dict().values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@ALL_POLICIES
+def test_imitation_ignores_padding_and_weightless_chunks(config: PolicyConfig) -> None:
+    policy = fitted(config)
+    obs, actions, valid = make_data()
+    plain, metrics = policy.imitation_loss(obs, actions, valid, generator=generator())
+    assert plain.ndim == 0 and all(not value.requires_grad for value in metrics.values())
+    padded = torch.where(valid.unsqueeze(-1), actions, math.nan)
+    assert torch.equal(policy.imitation_loss(obs, padded, valid, generator=generator())[0], plain)
+    scaled = policy.imitation_loss(
+        obs, actions, valid, generator=generator(), weights=torch.full((64,), 3.0)
+    )[0]
+    torch.testing.assert_close(scaled, plain)
+    kept = (torch.arange(64) < 32).float()
+    changed = torch.where(kept.view(-1, 1, 1) > 0, actions, -actions)
+    one = policy.imitation_loss(obs, actions, valid, generator=generator(), weights=kept)[0]
+    two = policy.imitation_loss(obs, changed, valid, generator=generator(), weights=kept)[0]
+    torch.testing.assert_close(one, two)
+
+
+@ALL_POLICIES
+def test_imitation_gradients_are_finite(config: PolicyConfig) -> None:
+    policy = fitted(config)
+    obs, actions, valid = make_data()
+    loss, _ = policy.imitation_loss(obs, actions.sign(), valid, generator=generator())
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.parameters())
+
+
+@ALL_POLICIES
+def test_policies_learn_a_constant_chunk(config: PolicyConfig) -> None:
+    target = torch.tensor([[0.5, -0.5], [0.3, -0.3], [0.1, -0.1], [-0.1, 0.1]])
+    obs, _, _ = make_data(256)
+    actions = (target + 0.05 * torch.randn(256, CHUNK, ACTION, generator=generator())).clamp(-1, 1)
+    valid = torch.ones(256, CHUNK, dtype=torch.bool)
+    policy = make_policy(config, OBS, ACTION, CHUNK)
+    policy.fit_statistics(obs, actions, valid)
+    optimizer = torch.optim.Adam(policy.parameters(), 3e-3)
+    source = generator()
+    for _ in range(400):
+        loss, _ = policy.imitation_loss(obs, actions, valid, generator=source)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    samples = policy.sample(obs, generator=source)
+    torch.testing.assert_close(samples.mean(0), target, atol=0.1, rtol=0)
+    assert samples.std(0).max() < 0.2
+
+
+def test_only_the_flow_has_a_density() -> None:
+    kinds = [isinstance(fitted(parameter.values[0]), LikelihoodPolicy) for parameter in CONFIGS]  # pyright: ignore[reportArgumentType]
+    assert kinds == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FlowMatchingConfig(steps=0), "steps is 0"),
+        (lambda: FlowMatchingConfig(prediction="noise"), "prediction is 'noise'"),  # pyright: ignore[reportArgumentType]
+        (lambda: DiffusionConfig(steps=101), "at most train_steps = 100"),
+        (lambda: DiffusionConfig(width=0), "width is 0"),
+        (lambda: make_policy(FlowPolicyConfig(), 0, 1, 1), "obs_dim is 0"),
+        (lambda: make_policy("flow", 1, 1, 1), "no policy for a str"),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_bad_configurations_name_the_value(build: object, message: str) -> None:
+    assert callable(build)
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_cosine_signal_falls_from_one_to_zero() -> None:
+    signal = cosine_signal(100)
+    assert (signal.diff() < 0).all()
+    assert signal[0] > 0.99 and 0 < signal[-1] < 1e-3
+
+
+def test_ddim_visits_even_levels_down_to_zero() -> None:
+    assert ddim_levels(5, 100).tolist() == [80, 60, 40, 20, 0]
+    assert ddim_levels(3, 3).tolist() == [2, 1, 0]
+
+
+def test_normalizer_centres_scales_and_clips() -> None:
+    normalizer = ObservationNormalizer(2)
+    normalizer.fit(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
+    torch.testing.assert_close(normalizer(torch.tensor([3.0, 7.0])), torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(normalizer(torch.tensor([1e9, -1e9])), torch.tensor([5.0, -5.0]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.zeros(0, 2), "at least one row"),
+        (torch.zeros(3, 1), "at least one row of 2"),
+        (torch.full((3, 2), math.nan), "NaN"),
+    ],
+)
+def test_normalizer_refuses_bad_observations(rows: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ObservationNormalizer(2).fit(rows)

@@ -1,0 +1,216 @@
+"""The flow policy: densities of squashed chunks, prefixes, bounds, temperature, learning."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from serfn.flows import FlowConfig
+from serfn.policies import FlowPolicy, FlowPolicyConfig, make_policy
+
+OBS, ACTION, CHUNK = 5, 2, 4
+
+
+def make_flow_policy(action_dim: int = ACTION, chunk_size: int = CHUNK, **options: object) -> FlowPolicy:
+    """A small policy away from its identity initialisation."""
+    config = FlowPolicyConfig(FlowConfig(couplings=4, width=16, **options), encoder_width=16)  # pyright: ignore[reportArgumentType]
+    policy = make_policy(config, OBS, action_dim, chunk_size)
+    assert isinstance(policy, FlowPolicy)
+    source = generator(3)
+    with torch.no_grad():
+        for parameter in policy.flow.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=source))
+    policy.flow.whitening.std.fill_(0.5)
+    return policy
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def draw_obs(batch: int, seed: int = 1) -> Tensor:
+    return torch.randn(batch, OBS, generator=generator(seed))
+
+
+@pytest.mark.parametrize("kind", ["affine", "spline"])
+def test_own_log_prob_agrees_with_the_density_of_the_sample(kind: str) -> None:
+    policy = make_flow_policy(kind=kind).double()
+    obs = draw_obs(64).double()
+    actions, log_prob = policy.rsample_and_log_prob(obs, generator=generator())
+    assert actions.abs().max() < 1
+    torch.testing.assert_close(policy.log_prob(obs, actions), log_prob, atol=1e-7, rtol=1e-7)
+
+
+def test_log_prob_is_the_change_of_variables_through_tanh() -> None:
+    policy = make_flow_policy().double()
+    obs = draw_obs(1).double()
+
+    def image(flat: Tensor) -> Tensor:
+        conditions = policy.flow.condition(policy.encoder(policy.normalizer(obs)))
+        return policy.flow(flat.view(1, CHUNK, ACTION), conditions)[0].tanh().flatten()
+
+    z = 0.5 * torch.randn(CHUNK * ACTION, generator=generator(), dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(image, z)
+    base = -0.5 * (z.square() + math.log(2 * math.pi)).sum()
+    expected = base - torch.linalg.slogdet(jacobian).logabsdet
+    actual = policy.log_prob(obs, image(z).view(1, CHUNK, ACTION))
+    torch.testing.assert_close(actual[0], expected)
+
+
+def test_density_over_actions_integrates_to_one() -> None:
+    policy = make_flow_policy(action_dim=1, chunk_size=1).double()
+    grid = torch.linspace(-1, 1, 20001, dtype=torch.float64)
+    obs = draw_obs(1).double().expand(len(grid), OBS)
+    density = policy.log_prob(obs, grid.view(-1, 1, 1)).exp()
+    assert torch.trapezoid(density, grid).item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_pre_tanh_log_prob_ratio_is_the_ratio_over_actions() -> None:
+    policy, reference = make_flow_policy().double(), make_flow_policy(kind="spline").double()
+    obs = draw_obs(32).double()
+    u, log_prob = policy.rsample_pre_tanh(obs, generator=generator())
+    ratio = log_prob - reference.log_prob_pre_tanh(obs, u)
+    over_actions = policy.log_prob(obs, u.tanh()) - reference.log_prob(obs, u.tanh())
+    torch.testing.assert_close(ratio, over_actions, atol=1e-6, rtol=1e-6)
+
+
+def test_pre_tanh_divergence_to_itself_is_zero_even_when_saturated() -> None:
+    policy = make_flow_policy()
+    policy.flow.whitening.mean.fill_(12.0)
+    obs = draw_obs(32)
+    u, log_prob = policy.rsample_pre_tanh(obs, generator=generator())
+    assert (u.tanh() == 1).all()
+    torch.testing.assert_close(policy.log_prob_pre_tanh(obs, u), log_prob, atol=1e-2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("action_dim", [1, 2])
+@pytest.mark.parametrize("network", ["mlp", "transformer"])
+def test_padding_has_no_influence(action_dim: int, network: str) -> None:
+    policy = make_flow_policy(action_dim, conditioner=network)
+    obs = draw_obs(6)
+    actions = policy.sample(obs, generator=generator())
+    valid = torch.arange(CHUNK) < torch.tensor([1, 2, 3, 4, 1, 2]).unsqueeze(-1)
+    expected = policy.log_prob(obs, actions, valid)
+    for padding in (1.0, -0.3, 1e6, float("nan")):
+        padded = torch.where(valid.unsqueeze(-1), actions, padding)
+        assert torch.equal(policy.log_prob(obs, padded, valid), expected)
+        loss, _ = policy.imitation_loss(obs, padded, valid, generator=generator())
+        clean_loss, _ = policy.imitation_loss(obs, actions, valid, generator=generator())
+        assert torch.equal(loss, clean_loss)
+    torch.testing.assert_close(expected[3], policy.log_prob(obs, actions)[3])
+
+
+def test_prefix_log_prob_is_the_marginal() -> None:
+    """The density of a prefix is that of the chunk with its tail integrated out."""
+    policy = make_flow_policy(action_dim=1, chunk_size=2).double()
+    obs = draw_obs(1).double()
+    second = torch.linspace(-1, 1, 20001, dtype=torch.float64)
+    chunks = torch.stack([torch.full_like(second, 0.3), second], dim=-1).unsqueeze(-1)
+    joint = policy.log_prob(obs.expand(len(second), OBS), chunks).exp()
+    prefix = policy.log_prob(obs, chunks[:1], torch.tensor([[True, False]])).exp()
+    assert torch.trapezoid(joint, second).item() == pytest.approx(prefix.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["affine", "spline"])
+@pytest.mark.parametrize("network", ["mlp", "transformer"])
+def test_log_prob_and_gradients_are_finite_at_bounds_and_far_off(kind: str, network: str) -> None:
+    policy = make_flow_policy(kind=kind, conditioner=network)
+    source = generator()
+    corners = torch.randint(0, 2, (32, CHUNK, ACTION), generator=source) * 2.0 - 1.0
+    foreign = 2 * torch.rand(32, CHUNK, ACTION, generator=source) - 1
+    policy.flow.whitening.std.fill_(0.05)
+    for actions in (corners, foreign, torch.zeros_like(corners)):
+        policy.zero_grad()
+        actions = actions.requires_grad_()
+        log_prob = policy.log_prob(1e6 * draw_obs(32), actions)
+        log_prob.sum().backward()
+        assert log_prob.isfinite().all()
+        assert actions.grad is not None and actions.grad.isfinite().all()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.parameters())
+
+
+def test_candidates_match_one_by_one() -> None:
+    policy = make_flow_policy()
+    obs = draw_obs(3)
+    candidates = policy.sample_candidates(obs, 5, generator=generator())
+    flat = policy.sample(obs.repeat_interleave(5, 0), generator=generator())
+    torch.testing.assert_close(candidates.flatten(0, 1), flat)
+    valid = torch.arange(CHUNK).expand(3, 5, CHUNK) < 3
+    log_prob = policy.log_prob_candidates(obs, candidates, valid)
+    expected = policy.log_prob(obs.repeat_interleave(5, 0), flat, valid.flatten(0, 1))
+    torch.testing.assert_close(log_prob.flatten(), expected)
+
+
+def test_temperature_scales_the_noise_not_the_density() -> None:
+    policy = make_flow_policy()
+    obs = draw_obs(8)
+    still = policy.sample(obs, temperature=0.0, generator=generator(1))
+    assert torch.equal(still, policy.sample(obs, temperature=0.0, generator=generator(2)))
+    conditions = policy.flow.condition(policy.encoder(policy.normalizer(obs)))
+    torch.testing.assert_close(still, policy.flow(torch.zeros(8, CHUNK, ACTION), conditions)[0].tanh())
+    cool, log_prob = policy.rsample_and_log_prob(obs, temperature=0.5, generator=generator())
+    torch.testing.assert_close(policy.log_prob(obs, cool), log_prob, atol=1e-3, rtol=1e-4)
+    assert log_prob.mean() > policy.rsample_and_log_prob(obs, generator=generator())[1].mean()
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="temperature"):
+            policy.sample(obs, temperature=wrong, generator=generator())
+
+
+def test_samples_carry_gradients_to_all_parameters() -> None:
+    policy = make_flow_policy()
+    actions, log_prob = policy.rsample_and_log_prob(draw_obs(8), generator=generator())
+    (actions.sum() + log_prob.sum()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.parameters())
+
+
+def test_wrong_shapes_are_refused() -> None:
+    policy = make_flow_policy()
+    with pytest.raises(ValueError, match="its last axis must be 5"):
+        policy.sample(torch.zeros(2, OBS + 1), generator=generator())
+    with pytest.raises(ValueError, match=r"must be \[4, 2\]"):
+        policy.log_prob(torch.zeros(2, OBS), torch.zeros(2, CHUNK, ACTION + 1))
+
+
+@pytest.mark.parametrize(
+    "options", [{"data_limit": 1.0}, {"data_noise": -0.1}, {"encoder_width": 0}, {"encoder_depth": 0}]
+)
+def test_config_names_the_value(options: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        FlowPolicyConfig(**options)
+
+
+def test_prepared_data_keep_to_the_limit() -> None:
+    policy = make_flow_policy()
+    actions = torch.ones(100, CHUNK, ACTION)
+    prepared = policy.prepare_data(actions, generator=generator())
+    assert prepared.max() == pytest.approx(0.98) and prepared.min() < 0.98
+
+
+def test_flow_learns_both_modes_of_a_bimodal_chunk_law() -> None:
+    """Chunks pass an obstacle left or right, wide or tight as the observation says."""
+    source = generator()
+    obs = torch.randn(2000, OBS, generator=source)
+    side = torch.randint(0, 2, (2000, 1), generator=source) * 2.0 - 1.0
+    bow = torch.sin(torch.linspace(0.5, math.pi - 0.5, CHUNK)) * (0.5 + 0.2 * torch.tanh(obs[:, :1]))
+    actions = torch.stack([side * bow, bow], dim=-1)
+    valid = torch.ones(2000, CHUNK, dtype=torch.bool)
+    config = FlowPolicyConfig(FlowConfig(couplings=4, width=64, kind="spline"), encoder_width=32)
+    policy = make_policy(config, OBS, ACTION, CHUNK)
+    policy.fit_statistics(obs, actions, valid)
+    optimizer = torch.optim.Adam(policy.parameters(), 2e-3)
+    for _ in range(400):
+        rows = torch.randint(0, 2000, (128,), generator=source)
+        loss, _ = policy.imitation_loss(obs[rows], actions[rows], valid[rows], generator=source)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        samples = policy.sample_candidates(torch.zeros(1, OBS), 1000, generator=source)[0]
+    lateral = samples[..., 0].mean(-1)
+    assert 0.4 < (lateral > 0).float().mean() < 0.6
+    assert (lateral.abs() > 0.3).float().mean() > 0.85
+    expected = 0.5 * torch.sin(torch.linspace(0.5, math.pi - 0.5, CHUNK))
+    torch.testing.assert_close(samples[..., 1].mean(0), expected, atol=0.08, rtol=0)
