@@ -21,7 +21,8 @@ class ActingConfig:
 
     Attributes:
         candidates: Chunks sampled per decision; the critic chooses among them. 1 acts without a critic.
-        temperature: Standard deviation σ of the base noise; 0.7 acts calmer than the density (σ = 1) that is trained.
+        temperature: Standard deviation σ of the base noise; 0.7 acts calmer than the density (σ = 1) that is
+            trained.
 
     Raises:
         ConfigError: `candidates` is below 1 or `temperature` negative.
@@ -63,12 +64,14 @@ class BestOfNActor:
         how: Aggregation = "mean",
     ) -> None:
         if acting.candidates > 1 and critic is None:
-            raise ConfigError(f"choosing among {acting.candidates} candidates needs a critic; set candidates to 1")
+            raise ConfigError(
+                f"choosing among {acting.candidates} candidates needs a critic; set candidates to 1"
+            )
         dims = (task.observation.dim, task.action.dim)
         if (policy.obs_dim, policy.action_dim) != dims:
             raise ConfigError(
-                f"the policy maps {policy.obs_dim} observations to {policy.action_dim} actions, task '{task.id}' has "
-                f"{dims[0]} and {dims[1]}; use a policy trained for this task"
+                f"the policy maps {policy.obs_dim} observations to {policy.action_dim} actions, "
+                f"task '{task.id}' has {dims[0]} and {dims[1]}; use a policy trained for this task"
             )
         self.policy = policy
         self.critic = critic
@@ -97,7 +100,9 @@ class BestOfNActor:
         if self.critic is None or candidates == 1:
             chunks = self.policy.sample(obs, temperature=temperature, generator=self._generator)
         else:
-            chunks, _ = best_of(self.policy, self.critic, obs, candidates, temperature, self._how, self._generator)
+            chunks, _ = best_of(
+                self.policy, self.critic, obs, candidates, temperature, self._how, self._generator
+            )
         # float32 arithmetic may leave a bound by one unit in the last place.
         return np.clip(self.task.action.denormalize(chunks.cpu().numpy()), self._low, self._high)
 

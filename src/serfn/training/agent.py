@@ -1,4 +1,4 @@
-"""The agent: policy, reference, critic, target critic, their optimisers and all state that an update touches."""
+"""The agent: policy, reference, critic, target critic, and all other state that an update touches."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class AgentConfig:
 class OptimizedModule:
     """A network with its optimiser and the counters of its non-finite guard.
 
-    A step whose loss or gradient is not finite changes nothing: the flag goes to the fused optimiser as `found_inf`,
-    on the device, so that neither the guard nor the step synchronises with the host.
+    A step whose loss or gradient is not finite changes nothing: the flag goes to the fused optimiser as
+    `found_inf`, on the device, so that neither the guard nor the step synchronises with the host.
     """
 
     module: nn.Module
@@ -264,7 +264,7 @@ class Agent:
 
     @property
     def skipped_in_a_row(self) -> int:
-        """Length of the current run of non-finite updates, the longer of policy and critic; waits for the device."""
+        """Non-finite updates in a row up to now, the more of policy and critic; waits for the device."""
         return int(torch.maximum(self._policy.skipped_in_a_row, self._critic.skipped_in_a_row).item())
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,5 +62,15 @@ class TensorBatch:
 
     def joined(self, other: TensorBatch) -> TensorBatch:
         """Return a batch with the transitions of both."""
-        pairs = {item.name: (getattr(self, item.name), getattr(other, item.name)) for item in fields(self)}
-        return TensorBatch(**{name: None if pair[0] is None else torch.cat(pair) for name, pair in pairs.items()})
+        windows = None
+        if self.window_obs is not None and other.window_obs is not None:
+            windows = torch.cat([self.window_obs, other.window_obs])
+        return TensorBatch(
+            obs=torch.cat([self.obs, other.obs]),
+            actions=torch.cat([self.actions, other.actions]),
+            rewards=torch.cat([self.rewards, other.rewards]),
+            valid=torch.cat([self.valid, other.valid]),
+            next_obs=torch.cat([self.next_obs, other.next_obs]),
+            terminated=torch.cat([self.terminated, other.terminated]),
+            window_obs=windows,
+        )

@@ -7,11 +7,12 @@ Layout of a checkpoint root::
         state.json              the tree of values, tensors replaced by their names
         state.safetensors       the tensors
         config.json             the configuration of the run
-      episodes/                 online episodes, one file per round, written once (see `serfn.training.episode_log`)
-      last.json  best.json      pointers: {"folder": "00003500"}
+      episodes/                 online episodes, one file per round, written once (see
+      `serfn.training.episode_log`) last.json  best.json      pointers: {"folder": "00003500"}
 
-A folder appears under its final name only when it is complete and flushed to disk, and a pointer is replaced in one
-step, so a process killed at any moment leaves a checkpoint that can be resumed from. Nothing is pickled.
+A folder appears under its final name only when it is complete and flushed to disk, and a pointer is replaced
+in one step, so a process killed at any moment leaves a checkpoint that can be resumed from. Nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class CheckpointStore:
 
     Args:
         root: Folder of the checkpoints; made on the first save.
-        config: Configuration of the run as plain values. Loading refuses a checkpoint of another configuration.
+        config: Configuration of the run as plain values. Loading refuses a checkpoint of another
+            configuration.
         keep: Number of newest checkpoints to keep besides those that a pointer names.
 
     Raises:
@@ -84,14 +86,18 @@ class CheckpointStore:
         """Read the checkpoint that `pointer` names.
 
         Raises:
-            CheckpointError: There is none, it is damaged, or it belongs to another configuration (the message lists
-                the keys that differ).
+            CheckpointError: There is none, it is damaged, or it belongs to another configuration (the message
+                lists the keys that differ).
         """
         folder = resolve(self.root, pointer)
         differing = differing_keys(read_config(folder), self._config)
         if differing:
             shown = "; ".join(differing[:_SHOWN_DIFFERENCES])
-            more = f"; and {len(differing) - _SHOWN_DIFFERENCES} more" if len(differing) > _SHOWN_DIFFERENCES else ""
+            more = (
+                f"; and {len(differing) - _SHOWN_DIFFERENCES} more"
+                if len(differing) > _SHOWN_DIFFERENCES
+                else ""
+            )
             raise CheckpointError(
                 f"checkpoint '{folder}' was written with another configuration ({shown}{more}); "
                 "resume with the same options or choose a new run folder"
@@ -106,7 +112,8 @@ class CheckpointStore:
             save_file(tensors, temporary / "state.safetensors")
             (temporary / "state.json").write_text(json.dumps(plain), encoding="utf-8")
             (temporary / "config.json").write_text(
-                json.dumps({"hash": config_hash(self._config), "config": self._config}, indent=1), encoding="utf-8"
+                json.dumps({"hash": config_hash(self._config), "config": self._config}, indent=1),
+                encoding="utf-8",
             )
             for file in temporary.iterdir():
                 flush_to_disk(file)
@@ -160,7 +167,9 @@ def target(root: Path, pointer: Pointer) -> Path | None:
     try:
         return Path(root) / json.loads(path.read_text(encoding="utf-8"))["folder"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint pointer '{path}' is damaged: {error}; restore or delete it") from error
+        raise CheckpointError(
+            f"checkpoint pointer '{path}' is damaged: {error}; restore or delete it"
+        ) from error
 
 
 def read_tree(folder: Path, *, device: torch.device | str = "cpu") -> Tree:
@@ -231,7 +240,7 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _extract(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
+def _extract(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Copy the tensors of a tree into `tensors` and return the rest, with references in their place."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous().clone()
@@ -240,13 +249,16 @@ def _extract(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:  # noqa:
         tensors[name] = torch.from_numpy(np.ascontiguousarray(value)).clone()
         return {_ARRAY: name}
     if isinstance(value, Mapping):
-        return {str(key): _extract(item, f"{name}/{key}" if name else str(key), tensors) for key, item in value.items()}
+        return {
+            str(key): _extract(item, f"{name}/{key}" if name else str(key), tensors)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_extract(item, f"{name}/{index}", tensors) for index, item in enumerate(value)]
     return value
 
 
-def _insert(value: Any, tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+def _insert(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if value.keys() == {_TENSOR}:
             return tensors[value[_TENSOR]]

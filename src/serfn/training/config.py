@@ -26,9 +26,10 @@ class EvaluationConfig:
     Attributes:
         episodes: Episodes at the end of a stage.
         interim_episodes: Episodes of an evaluation inside the online stage.
-        seed: Seed of the evaluation's starts; the same starts serve all evaluations of a run. Interim evaluations use
-            other starts, so that what was selected on them is judged on fresh ones.
+        seed: Seed of the evaluation's starts; the same starts serve all evaluations of a run. Interim
+            evaluations use other starts, so that what was selected on them is judged on fresh ones.
         simulations: Environments that run side by side in collection and evaluation.
+        threads: Environments that are stepped at the same time.
 
     Raises:
         ConfigError: A number is out of range.
@@ -38,9 +39,10 @@ class EvaluationConfig:
     interim_episodes: int = 16
     seed: int = 1000
     simulations: int = 8
+    threads: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "interim_episodes", "simulations"):
+        for name in ("episodes", "interim_episodes", "simulations", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation {name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:
@@ -48,30 +50,14 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class EnvConfig:
-    """The environment in which the policy is fine-tuned and evaluated.
-
-    Attributes:
-        id: Gymnasium id, with the registering package in front if needed (`package:Id`).
-        plant: Variant of one of our tasks; None for other environments, or the task's own default.
-        options: Further keyword arguments of the environment.
-    """
-
-    id: str = "serfn/OrcaCubeRotation-v0"
-    plant: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.id:
-            raise ConfigError("the environment id is empty; give a Gymnasium id")
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """One training run.
 
     Attributes:
-        env: Where the policy acts.
+        env: Gymnasium id of the environment in which the policy is fine-tuned and evaluated, with the
+            registering package in front if needed (`package:Id`).
+        plant: Variant of one of our tasks; None for other environments, or for the task's default.
+        env_options: Further keyword arguments of the environment.
         demos: NPZ file of demonstrations; None collects them (our tasks only).
         demo_episodes: Number of demonstrations to collect when `demos` is None.
         demo_plant: Variant of our tasks in which they are collected.
@@ -94,7 +80,9 @@ class TrainConfig:
         ConfigError: A number is out of range, or the critic's bounds are missing or exclude reachable values.
     """
 
-    env: EnvConfig = field(default_factory=EnvConfig)
+    env: str = "serfn/OrcaCubeRotation-v0"
+    plant: str | None = None
+    env_options: dict[str, Any] = field(default_factory=dict)
     demos: Path | None = None
     demo_episodes: int = 40
     demo_plant: str | None = "nominal"
@@ -114,6 +102,8 @@ class TrainConfig:
     enforce_gates: bool = True
 
     def __post_init__(self) -> None:
+        if not self.env:
+            raise ConfigError("env is empty; give a Gymnasium id")
         for name in ("chunk_size", "replay_steps", "demo_episodes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -125,7 +115,7 @@ class TrainConfig:
 
     @property
     def value_bounds(self) -> tuple[float, float]:
-        """Interval to which targets are clipped: the critic's bounds, or where it has none those of the rewards."""
+        """Interval to which targets are clipped: the critic's bounds, else those of the rewards."""
         low, high = self.rewards.value_bounds
         return (
             low if self.critic.v_min is None else self.critic.v_min,

@@ -38,7 +38,9 @@ def save_round(folder: Path, index: int, episodes: Sequence[Episode]) -> Path:
         flush_to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise CheckpointError(f"cannot write episodes to '{path}': {error}; check space and permissions") from error
+        raise CheckpointError(
+            f"cannot write episodes to '{path}': {error}; check space and permissions"
+        ) from error
     return path
 
 

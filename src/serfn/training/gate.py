@@ -1,8 +1,9 @@
 """The gate at the end of a stage: is the new policy allowed to replace the best one so far?
 
-Rule. A policy is promoted when its mean evaluation score is at least the best mean so far. A lower mean is never
-promoted, but the reason says whether the decrease lies within the noise of the two evaluations: with standard errors
-`s` of the means, a difference is within the interval when `|new - best| <= 1.96 * sqrt(s_new^2 + s_best^2)`.
+Rule. A policy is promoted when its mean evaluation score is at least the best mean so far. A lower mean is
+never promoted, but the reason says whether the decrease lies within the noise of the two evaluations: with
+standard errors `s` of the means, a difference is within the interval when `|new - best| <= 1.96 *
+sqrt(s_new^2 + s_best^2)`.
 """
 
 from __future__ import annotations
@@ -93,9 +94,13 @@ def decide(stage: str, candidate: Score, best: Score | None) -> GateDecision:
     difference = candidate.mean - best.mean
     noise = _noise(candidate, best)
     within = "within" if abs(difference) <= noise else "outside"
-    change = f"mean score {candidate.mean:.4g} against {best.mean:.4g}, {within} the 95% interval (±{noise:.2g})"
+    change = (
+        f"mean score {candidate.mean:.4g} against {best.mean:.4g}, {within} the 95% interval (±{noise:.2g})"
+    )
     if difference >= 0:
-        return GateDecision(stage, True, f"not worse than the best so far: {change}", candidate.mean, best.mean)
+        return GateDecision(
+            stage, True, f"not worse than the best so far: {change}", candidate.mean, best.mean
+        )
     return GateDecision(
         stage, False, f"worse than the best so far, which stays: {change}", candidate.mean, best.mean
     )

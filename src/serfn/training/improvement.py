@@ -1,7 +1,8 @@
-"""Policy improvement: an operator that moves the policy towards better chunks, and an anchor that holds it back.
+"""Policy improvement: an operator that moves towards better chunks, and an anchor that holds back.
 
-Every operator minimises ``L_operator + λ · anchor``. Two operators and the exact divergence as their anchor were stable
-in a feasibility study; the likelihood of data as the only anchor collapsed, and is kept for comparison.
+Every operator minimises ``L_operator + λ · anchor``. Two operators and the exact divergence as their anchor
+were stable in a feasibility study; the likelihood of data as the only anchor collapsed, and is kept for
+comparison.
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ class ImprovementConfig:
     """How the policy improves.
 
     Attributes:
-        operator: `q_gradient` ascends the critic through the flow; `advantage_weighted` raises the likelihood of
-            replayed chunks by their advantage; `own_samples` that of the reference's samples by their value.
-        anchor: `kl` is the exact divergence from the reference, `nll` the negative log-likelihood of demonstrations.
-        strength: λ at the start of a stage, on the anchor per action dimension. It follows the scale of the advantage
-            (a chunk moves a Q in [-1, 1] by about 0.002), so .02 to .03 suits the gradient, about .1 likelihoods.
+        operator: `q_gradient` ascends the critic through the flow; `advantage_weighted` raises the likelihood
+            of replayed chunks by their advantage; `own_samples` that of the reference's samples by their
+            value.
+        anchor: `kl` is the exact divergence from the reference, `nll` the negative log-likelihood of
+            demonstrations.
+        strength: λ at the start of a stage, on the anchor per action dimension. It follows the scale of the
+            advantage (a chunk moves a Q in [-1, 1] by about 0.002), so .02 to .03 suits the gradient, about
+            .1 likelihoods.
         target_divergence: KL / D that λ is adapted to hold; None keeps λ fixed.
         strength_rate: Largest change of log λ per policy step while adapting.
         min_strength: Smallest adapted λ.
         max_strength: Largest adapted λ.
-        sample_fraction: Effective sample size that sets the temperature of weights, as a fraction of the samples.
+        sample_fraction: Effective sample size that sets the temperature of weights, as a fraction of the
+            samples.
         baseline_samples: Own chunks per state that estimate its value in `advantage_weighted`.
         own_samples: Chunks per state in `own_samples`.
 
@@ -64,7 +69,9 @@ class ImprovementConfig:
             if self.anchor != "kl":
                 raise ConfigError("target_divergence adapts the strength of a divergence; set anchor to 'kl'")
             if not self.target_divergence > 0:
-                raise ConfigError(f"target_divergence is {self.target_divergence}; it must be above 0, 0.3 is usual")
+                raise ConfigError(
+                    f"target_divergence is {self.target_divergence}; it must be above 0, 0.3 is usual"
+                )
             if not 0 < self.min_strength <= self.strength <= self.max_strength:
                 raise ConfigError(
                     f"strength {self.strength} is outside [{self.min_strength}, {self.max_strength}]; "
@@ -73,9 +80,13 @@ class ImprovementConfig:
         if not 0 < self.strength_rate < 1:
             raise ConfigError(f"strength_rate is {self.strength_rate}; it must lie in (0, 1), 0.02 is usual")
         if not 0 < self.sample_fraction < 1:
-            raise ConfigError(f"sample_fraction is {self.sample_fraction}; it must lie in (0, 1), 0.25 is usual")
+            raise ConfigError(
+                f"sample_fraction is {self.sample_fraction}; it must lie in (0, 1), 0.25 is usual"
+            )
         if self.baseline_samples < 1:
-            raise ConfigError(f"baseline_samples is {self.baseline_samples}; it must be at least 1, 4 is usual")
+            raise ConfigError(
+                f"baseline_samples is {self.baseline_samples}; it must be at least 1, 4 is usual"
+            )
         if self.own_samples < 2:
             raise ConfigError(f"own_samples is {self.own_samples}; weights need at least 2, 16 is usual")
 

@@ -1,9 +1,9 @@
-"""Losses of the four stages. Pure functions of networks, batches and a generator; each returns `(loss, metrics)`.
+"""Losses of the four stages: pure functions of networks and batches that return `(loss, metrics)`.
 
-Here, and only here, policies meet critics. Notation: `s` observation `[batch, obs]`, `a` chunk `[batch, chunk, action]`,
-`D = chunk · action`, `π` the policy at base scale 1, `π_ref` its frozen reference, `λ` the strength of the anchor.
-Metrics are detached scalar tensors on the device of the batch; reading one costs a synchronisation, so nobody does
-before it is time to report.
+Here, and only here, policies meet critics. Notation: `s` observation `[batch, obs]`, `a` chunk `[batch,
+chunk, action]`, `D = chunk · action`, `π` the policy at base scale 1, `π_ref` its frozen reference, `λ` the
+strength of the anchor. Metrics are detached scalar tensors on the device of the batch; reading one costs a
+synchronisation, so nobody does before it is time to report.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from serfn.training.strength import effective_sample_size, temperature_for_sampl
 Metrics = dict[str, Tensor]
 
 
-def imitation_loss(policy: ChunkPolicy, batch: TensorBatch, *, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-    """Negative log-likelihood of demonstrated chunks per valid action dimension (or the policy's own surrogate)."""
+def imitation_loss(
+    policy: ChunkPolicy, batch: TensorBatch, *, generator: torch.Generator
+) -> tuple[Tensor, Metrics]:
+    """Negative log-likelihood of demonstrated chunks per valid action dimension."""
     loss, metrics = policy.imitation_loss(batch.obs, batch.actions, batch.valid, generator=generator)
     return loss, {"policy/nll": loss.detach(), **{f"policy/{name}": value for name, value in metrics.items()}}
 
@@ -43,8 +45,9 @@ def critic_targets(
 ) -> Tensor:
     """Return clipped chunk targets `[batch]`, or `[batch, chunk]` for a critic that values every prefix.
 
-    ``y = Σ_{k<h} γ^k r_{t+k} + γ^h (1 - terminated) Q̄(s_{t+h}, a')`` with `h` valid steps, clipped to `bounds`.
-    `a'` is the best under the target critic of `candidates` chunks that the policy samples at `temperature`.
+    ``y = Σ_{k<h} γ^k r_{t+k} + γ^h (1 - terminated) Q̄(s_{t+h}, a')`` with `h` valid steps, clipped to
+    `bounds`. `a'` is the best under the target critic of `candidates` chunks that the policy samples at
+    `temperature`.
 
     Reference: Q-chunking (arXiv 2507.07969), with best-of-N backups as in its QC variant.
     """
@@ -69,7 +72,9 @@ def critic_loss(critic: ChunkCritic, batch: TensorBatch, targets: Tensor) -> tup
         counted = torch.ones_like(targets)
     else:
         if not isinstance(critic, TransformerChunkCritic):
-            raise ValueError(f"targets are {tuple(targets.shape)}; {type(critic).__name__} values whole chunks only")
+            raise ValueError(
+                f"targets are {tuple(targets.shape)}; {type(critic).__name__} values whole chunks only"
+            )
         outputs = critic.prefix_outputs(batch.obs, batch.actions)
         counted = batch.valid.to(targets.dtype)
     count = counted.sum()
@@ -119,8 +124,8 @@ def q_gradient_nll(
 ) -> tuple[Tensor, Metrics]:
     """Ascend the critic through the flow, tied to data only by likelihood; kept for comparison.
 
-    ``L = -E_z Q(s, f(z; s)) - λ · E_data[log π(a | s)] / D``. The likelihood of data is no trust region: it bounds
-    neither the divergence nor the critic's error off the data.
+    ``L = -E_z Q(s, f(z; s)) - λ · E_data[log π(a | s)] / D``. The likelihood of data is no trust region: it
+    bounds neither the divergence nor the critic's error off the data.
 
     Reference: arXiv 2602.09580, policy objective.
     """
@@ -142,9 +147,10 @@ def advantage_weighted_likelihood(
 ) -> tuple[Tensor, Metrics]:
     """Raise the likelihood of replayed chunks that were better than what the policy does on average.
 
-    ``L = -Σ_i w_i log π(a_i | s_i) / Σ_i w_i D_i`` (`D_i` valid dimensions) with ``w = softmax(A / η)`` over the batch and
-    ``A_i = Q(s_i, a_i) - mean_k Q(s_i, a_k)``, ``a_k ~ π``; η gives an effective sample size of `sample_fraction`.
-    The critic is never differentiated with respect to actions, so its errors off the data are not exploited.
+    ``L = -Σ_i w_i log π(a_i | s_i) / Σ_i w_i D_i`` (`D_i` valid dimensions) with ``w = softmax(A / η)`` over
+    the batch and ``A_i = Q(s_i, a_i) - mean_k Q(s_i, a_k)``, ``a_k ~ π``; η gives an effective sample size of
+    `sample_fraction`. The critic is never differentiated with respect to actions, so its errors off the data
+    are not exploited.
 
     References: AWR (arXiv 1910.00177), Eq. 5; CRR (arXiv 2006.15134), Eq. 4.
     """
@@ -178,10 +184,10 @@ def weighted_own_samples(
     how: Aggregation,
     generator: torch.Generator,
 ) -> tuple[Tensor, Metrics]:
-    """Distil best-of-N into one sample: raise the likelihood of the proposal's chunks that the critic prefers.
+    """Distil best-of-N into one sample: imitate those of the proposal's chunks that the critic prefers.
 
-    ``L = -E_s Σ_i w_i log π(a_i | s) / D``, ``a_i ~ proposal(s)``, ``w = softmax(Q / η)`` over the samples of a state.
-    Needs an anchor besides the proposal, or it drifts.
+    ``L = -E_s Σ_i w_i log π(a_i | s) / D``, ``a_i ~ proposal(s)``, ``w = softmax(Q / η)`` over the samples of
+    a state. Needs an anchor besides the proposal, or it drifts.
 
     Reference: MPO (arXiv 1806.06920), Eqs. 7-10, with η from the effective sample size instead of its dual.
     """
@@ -203,11 +209,12 @@ def sample_with_divergence(
 ) -> tuple[Tensor, Tensor]:
     """Sample one chunk per observation with the sampled divergence from the reference.
 
-    Both densities are evaluated before the tanh, on the very values the flow produced: the squash is shared, so it
-    cancels in ``log π - log π_ref``, and no atanh has to recover what the float32 tanh rounded away.
+    Both densities are evaluated before the tanh, on the very values the flow produced: the squash is shared,
+    so it cancels in ``log π - log π_ref``, and no atanh has to recover what the float32 tanh rounded away.
 
     Returns:
-        Actions `[batch, chunk, action]` in (-1, 1) and ``(log π - log π_ref) / D`` `[batch]`, both differentiable.
+        Actions `[batch, chunk, action]` in (-1, 1) and ``(log π - log π_ref) / D`` `[batch]`, both
+        differentiable.
     """
     latent, log_prob = policy.rsample_pre_tanh(obs, generator=generator)
     divergence = log_prob - reference.log_prob_pre_tanh(obs, latent)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class MetricAverages:
-    """Running means of scalar tensors; their state is part of a checkpoint, so that a resumed report is the same."""
+    """Running means of scalar tensors; part of a checkpoint, so that a resumed report is the same."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}

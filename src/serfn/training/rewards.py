@@ -1,8 +1,8 @@
 """The one place where rewards are scaled, so that every value has known bounds.
 
-With step rewards in [-1, 1] multiplied by `1 - γ`, a discounted sum lies in [-1, 1] whatever the horizon. An ending is
-an absorbing state whose every further step pays the same: its discounted sum is that payment itself, which is added to
-the last reward with one more discount.
+With step rewards in [-1, 1] multiplied by `1 - γ`, a discounted sum lies in [-1, 1] whatever the horizon. An
+ending is an absorbing state whose every further step pays the same: its discounted sum is that payment
+itself, which is added to the last reward with one more discount.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class RewardConfig:
             raise ConfigError(f"reward scale is {self.scale}; it must be above 0")
         for name in ("success_value", "failure_value"):
             if not -1 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [-1, 1], as the step rewards do")
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; it must lie in [-1, 1], as the step rewards do"
+                )
 
     @property
     def value_bounds(self) -> tuple[float, float]:

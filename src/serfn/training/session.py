@@ -1,6 +1,7 @@
-"""One training run in memory and on disk: agent, replay, random streams and checkpoints, for any surroundings.
+"""One training run in memory and on disk, for any surroundings.
 
-`TrainingSession` knows no environment. The runtime gives it callbacks; a test gives it a toy; a robot its own.
+`TrainingSession` knows no environment. The runtime gives it callbacks; a test gives it a toy; a robot its
+own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How strongly the policy may move: a dual variable on the divergence, a temperature from the effective sample size.
+"""How strongly the policy may move: a dual variable, and a temperature from the effective sample size.
 
-Both replace a coefficient that would have to be tuned to the scale of the advantage. They run on the device without a
-host synchronisation, so that an update that contains them can be captured into a CUDA graph.
+Both replace a coefficient that would have to be tuned to the scale of the advantage. They run on the device
+without a host synchronisation, so that an update that contains them can be captured into a CUDA graph.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def adapt_strength(
 ) -> Tensor:
     """Move the multiplier of a divergence penalty so that the divergence approaches its target.
 
-    ``λ ← clip(λ · exp(rate · clip(KL / target - 1, -1, 1)), low, high)``; a divergence that is not finite leaves λ as
-    it is. This is multiplicative dual ascent on the constraint KL ≤ target with bounded steps.
+    ``λ ← clip(λ · exp(rate · clip(KL / target - 1, -1, 1)), low, high)``; a divergence that is not finite
+    leaves λ as it is. This is multiplicative dual ascent on the constraint KL ≤ target with bounded steps.
 
     Args:
         strength: λ, scalar tensor above 0.
@@ -39,11 +39,11 @@ def effective_sample_size(weights: Tensor) -> Tensor:
 
 
 def temperature_for_sample_size(advantages: Tensor, fraction: float) -> Tensor:
-    """Temperature η at which `softmax(advantages / η)` has an effective sample size of `fraction` of its length.
+    """Temperature η that gives `softmax(advantages / η)` the wanted effective sample size.
 
-    The mean effective sample size over the leading dimensions grows monotonically with η, so a bisection in log η
-    finds it. The search covers seven decades of e around the spread of the advantages; constant advantages give equal
-    weights at any temperature.
+    The mean effective sample size over the leading dimensions grows monotonically with η, so a bisection in
+    log η finds it. The search covers seven decades of e around the spread of the advantages; constant
+    advantages give equal weights at any temperature.
 
     Args:
         advantages: `[..., samples]`.

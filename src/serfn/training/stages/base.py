@@ -1,4 +1,6 @@
-"""What the four stages share: the loop of updates with its guards, the gate at the end, and the order of stages."""
+"""What the four stages share: the loop of updates with its guards, the gate at the end, and the order of
+stages.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _COSINE_FLOOR = 0.05
 
 
 class Stage(ABC):
-    """One stage of the method. All that changes while it runs is in the context, so that it can be resumed."""
+    """One stage of the method. All that changes while it runs is in the context, so that it can be
+    resumed.
+    """
 
     name: ClassVar[StageName]
 
@@ -48,8 +52,8 @@ def run_stages(stages: Sequence[Stage], ctx: StageContext) -> None:
     """Run `stages` in order, from where `ctx.state` stands.
 
     Raises:
-        KeyboardInterrupt: The user asked to stop; a checkpoint has been written unless an update was torn apart, in
-            which case the one before it counts.
+        KeyboardInterrupt: The user asked to stop; a checkpoint has been written unless an update was torn
+            apart, in which case the one before it counts.
         TrainingDivergedError: Updates stay non-finite.
         ConfigError: The state stands in a stage that is not among `stages`.
     """
@@ -118,7 +122,9 @@ def roll_back_policy(ctx: StageContext, policy_state: dict, reason: str) -> None
 
 @contextmanager
 def checkpoint_on_interrupt(ctx: StageContext) -> Iterator[None]:
-    """Around callbacks that leave agent and state alone: an interrupt there can still be checkpointed exactly."""
+    """Around callbacks that leave agent and state alone: an interrupt there can still be checkpointed
+    exactly.
+    """
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,6 @@
-"""What a stage works on and with: the run's state, and the callbacks by which the world reaches the learner."""
+"""What a stage works on and with: the run's state, and the callbacks by which the world reaches the
+learner.
+"""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ class AlarmConfig:
 
     Attributes:
         max_divergence: Largest sampled KL / D from the reference; None switches the alarm off.
-        max_failures: Episodes of one round that end in failure, beyond the mean of the rounds before the policy
-            moved; None switches the alarm off.
-        value_margin: How far the policy's values may leave their known bounds before a warning, as a fraction of the
-            interval between the bounds.
+        max_failures: Episodes of one round that end in failure, beyond the mean of the rounds before the
+            policy moved; None switches the alarm off.
+        value_margin: How far the policy's values may leave their known bounds before a warning, as a fraction
+            of the interval between the bounds.
 
     Raises:
         ConfigError: A limit is not positive.
@@ -73,7 +73,8 @@ class OnlineConfig:
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
-        imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside demonstrations.
+        imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
+            demonstrations.
         improvement: Operator and anchor; the reference is the policy at the stage's start.
         acting: How the policy acts, in collection and evaluation.
         alarms: When to return to an earlier policy.
@@ -118,8 +119,8 @@ class OnlineConfig:
 class Online(Stage):
     """Rounds of collection, updates and, now and then, an evaluation.
 
-    Kept in `RunState.stage_data`: `rounds` collected and `closed`, `failures` of the rounds before the policy moved,
-    `returns` of all episodes, the `safe_policy` to return to and the `safe_score` it is measured by.
+    Kept in `RunState.stage_data`: `rounds` collected and `closed`, `failures` of the rounds before the policy
+    moved, `returns` of all episodes, the `safe_policy` to return to and the `safe_score` it is measured by.
     """
 
     name: ClassVar[StageName] = "online"
@@ -135,12 +136,16 @@ class Online(Stage):
     @property
     def total_updates(self) -> int:
         """Number of critic updates if no robot-time limit ends the stage earlier."""
-        return math.ceil(self.config.episodes / self.config.episodes_per_round) * self.config.updates_per_round
+        return (
+            math.ceil(self.config.episodes / self.config.episodes_per_round) * self.config.updates_per_round
+        )
 
     def begin(self, ctx: StageContext) -> None:
         """Make the present policy the reference, and the policy to return to."""
         if ctx.collect is None:
-            raise ConfigError("the online stage needs a way to collect episodes; pass collect, or leave the stage out")
+            raise ConfigError(
+                "the online stage needs a way to collect episodes; pass collect, or leave the stage out"
+            )
         ctx.agent.freeze_reference(self.config.improvement.strength)
         ctx.state.stage_data = {
             "rounds": 0,
@@ -202,12 +207,16 @@ class Online(Stage):
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
-        batch = agent.tensors(mixed_batch(ctx.prior, ctx.online, config.batch_size, config.online_fraction, ctx.rng))
+        batch = agent.tensors(
+            mixed_batch(ctx.prior, ctx.online, config.batch_size, config.online_fraction, ctx.rng)
+        )
         metrics = agent.critic_step(batch)
         if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
             if config.policy_online_fraction != config.online_fraction:
                 batch = agent.tensors(
-                    mixed_batch(ctx.prior, ctx.online, config.batch_size, config.policy_online_fraction, ctx.rng)
+                    mixed_batch(
+                        ctx.prior, ctx.online, config.batch_size, config.policy_online_fraction, ctx.rng
+                    )
                 )
             metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), config.improvement)
         return metrics
@@ -265,7 +274,9 @@ class Online(Stage):
         roll_back_policy(ctx, data["safe_policy"], reason)
 
     def _close_round(self, ctx: StageContext) -> None:
-        """Evaluate if it is time; keep the policy as the safe one, or return to the safe one if it is clearly worse."""
+        """Evaluate if it is time; keep the policy as the safe one, or return to the safe one if it is clearly
+        worse.
+        """
         every, data = self.config.evaluate_every, ctx.state.stage_data
         due = every > 0 and (data["rounds"] % every == 0 or self._finished(ctx))
         if due and ctx.evaluate is not None:
@@ -286,8 +297,8 @@ class Online(Stage):
 def add_online_episodes(ctx: StageContext, episodes: Sequence[Episode]) -> None:
     """Put collected episodes into the online replay, the successes and best ones marked as worth imitating.
 
-    Where the task does not tell success, the best are those in the upper quarter of returns so far. A resumed run
-    calls this again with the stored episodes, in the same order.
+    Where the task does not tell success, the best are those in the upper quarter of returns so far. A resumed
+    run calls this again with the stored episodes, in the same order.
     """
     returns: list[float] = ctx.state.stage_data["returns"]
     for episode in episodes:

@@ -1,0 +1,114 @@
+"""The method from Python, in five lines.
+
+>>> from serfn import Serfn
+>>> learner = Serfn.from_demonstrations("demos.npz", env="gymnasium_robotics:AdroitHandDoor-v1")  # doctest:
++SKIP >>> learner.train()  # doctest: +SKIP
+>>> learner.evaluate(episodes=50).mean_score  # doctest: +SKIP
+>>> learner.act(observation)  # doctest: +SKIP
+>>> learner.save("policy")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serfn.core.errors import ConfigError
+from serfn.core.results import EvaluationResult
+from serfn.policies.bundle import save_bundle
+from serfn.runtime.evaluate import evaluate, load_actor
+from serfn.runtime.presets import Budget, preset
+from serfn.runtime.progress import SILENT, Progress
+from serfn.runtime.train import RunResult, train
+from serfn.training.acting import BestOfNActor
+from serfn.training.config import TrainConfig
+from serfn.training.stages.context import StageName
+
+
+class Serfn:
+    """A learner with its run folder: train it, evaluate it, act with it, save it.
+
+    Args:
+        config: Configuration of the run.
+        folder: Run folder.
+    """
+
+    def __init__(self, config: TrainConfig, folder: str | Path) -> None:
+        self.config = config
+        self.folder = Path(folder)
+        self._actor: BestOfNActor | None = None
+
+    @classmethod
+    def from_demonstrations(
+        cls, demos: str | Path, *, env: str, folder: str | Path = "runs/serfn", **options: Any
+    ) -> Serfn:
+        """Return a learner for any Gymnasium environment with demonstrations of it.
+
+        Args:
+            demos: NPZ file, see `serfn.data.formats.npz` for its layout.
+            env: Gymnasium id.
+            folder: Run folder.
+            **options: Fields of `TrainConfig`.
+        """
+        return cls(TrainConfig(env=env, demos=Path(demos), **options), folder)
+
+    @classmethod
+    def from_task(cls, task: str, budget: Budget = "demo", *, folder: str | Path = "runs/serfn") -> Serfn:
+        """Return a learner for one of our tasks; it collects the demonstrations itself."""
+        return cls(preset(task, budget), folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Serfn:
+        """Return the learner of an existing run; it can act, be evaluated, and be trained on.
+
+        Raises:
+            CheckpointError: The folder holds no checkpoint.
+            ConfigError: The folder is a bundle: it has a policy, but no run.
+        """
+        actor, config = load_actor(folder)
+        if config is None:
+            raise ConfigError(
+                f"'{folder}' is a policy bundle, not a run; read it with serfn.policies.load_bundle"
+            )
+        learner = cls(config, folder)
+        learner._actor = actor
+        return learner
+
+    def train(self, *, stages: Sequence[StageName] | None = None, progress: Progress = SILENT) -> RunResult:
+        """Run the stages of the method, or what remains of them if the run was interrupted."""
+        result = train(self.config, self.folder, resume=True, stages=stages, progress=progress)
+        self._actor = None
+        return result
+
+    def evaluate(self, episodes: int = 50, *, seed: int = 0, plant: str | None = None) -> EvaluationResult:
+        """Run evaluation episodes of the best policy."""
+        return evaluate(self.folder, episodes=episodes, seed=seed, plant=plant)
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Return chunks of actions in physical units.
+
+        Args:
+            observations: One observation `[obs]` or a batch `[batch, obs]`, raw.
+
+        Returns:
+            `[chunk, action]` or `[batch, chunk, action]`.
+        """
+        observations = np.asarray(observations, np.float32)
+        if observations.ndim == 1:
+            return self.actor.act(observations[None])[0]
+        return self.actor.act(observations)
+
+    @property
+    def actor(self) -> BestOfNActor:
+        """The best policy, ready to act."""
+        if self._actor is None:
+            self._actor, _ = load_actor(self.folder)
+        return self._actor
+
+    def save(self, path: str | Path) -> None:
+        """Write the best policy as a bundle that needs no run folder."""
+        actor = self.actor
+        save_bundle(path, actor.policy, actor.task, {"temperature": actor.acting.temperature})

@@ -1,0 +1,72 @@
+"""Configurations that are known to work, by task and budget."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from serfn.core.errors import ConfigError
+from serfn.critics.config import CriticConfig
+from serfn.flows import FlowConfig
+from serfn.policies.flow import FlowPolicyConfig
+from serfn.tasks.registry import task as find_task
+from serfn.training.acting import ActingConfig
+from serfn.training.config import EvaluationConfig, TrainConfig
+from serfn.training.improvement import ImprovementConfig
+from serfn.training.rewards import RewardConfig
+from serfn.training.stages.context import LoopConfig
+from serfn.training.stages.critic_warmup import CriticWarmupConfig
+from serfn.training.stages.imitation import ImitationConfig
+from serfn.training.stages.offline import OfflineConfig
+from serfn.training.stages.online import OnlineConfig
+
+Budget = Literal["smoke", "demo", "full"]
+"""`smoke` shows in a minute that everything runs; `demo` improves in about ten; `full` uses 105 min of robot
+time."""
+
+
+def preset(task: str, budget: Budget) -> TrainConfig:
+    """Return the configuration for one of our tasks.
+
+    Args:
+        task: Short name of the task.
+        budget: How much to spend.
+
+    Raises:
+        ConfigError: Unknown task or budget.
+    """
+    if budget not in get_args(Budget):
+        raise ConfigError(f"unknown budget {budget!r}; choose one of {', '.join(get_args(Budget))}")
+    builders = {"cube": _cube}
+    entry = find_task(task)
+    if entry.name not in builders:
+        raise ConfigError(f"task '{task}' has no preset yet; presets: {', '.join(builders)}")
+    return builders[entry.name](entry.env_id, budget)
+
+
+def _cube(env_id: str, budget: Budget) -> TrainConfig:
+    """Cube rotation: 0.06 rad of progress per step count as reward 1, a drop as -1 forever after."""
+    acting = ActingConfig(candidates=8, temperature=0.7)
+    improvement = ImprovementConfig(operator="q_gradient", anchor="kl", strength=0.03)
+    smoke, full = budget == "smoke", budget == "full"
+    return TrainConfig(
+        env=env_id,
+        plant="field",
+        demo_episodes=4 if smoke else 40,
+        rewards=RewardConfig(scale=1 / 0.06, failure_value=-1.0),
+        policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=160), encoder_width=160),
+        critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
+        imitation=ImitationConfig(steps=100 if smoke else 3000, batch_size=256),
+        critic_warmup=CriticWarmupConfig(steps=100 if smoke else 3500 if full else 2000),
+        offline=OfflineConfig(
+            steps=100 if smoke else 3000 if full else 900, improvement=improvement, acting=acting
+        ),
+        online=OnlineConfig(
+            episodes=16 if smoke else 315 if full else 48,
+            updates_per_round=60 if smoke else 1300,
+            evaluate_every=1 if smoke else 4 if full else 2,
+            improvement=improvement,
+            acting=acting,
+        ),
+        loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),
+        evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=8 if smoke else 16),
+    )

@@ -1,0 +1,126 @@
+"""The files of a run folder: JSON Lines, CSV and TensorBoard at once.
+
+Every line goes to disk in one write, so that a killed job leaves whole lines; a resumed job first cuts off
+what was written after its checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from serfn.training.checkpoint import write_atomically
+from serfn.training.gate import GateDecision
+
+# CSV has one header; these columns cover every stage, the other metrics are in the JSON lines.
+CSV_COLUMNS = (
+    "stage",
+    "step",
+    "updates",
+    "seconds",
+    "policy/nll",
+    "policy/kl",
+    "policy/strength",
+    "policy/q_mean",
+    "policy/q_max",
+    "policy/gradient_norm",
+    "critic/loss",
+    "critic/td_loss",
+    "critic/q_mean",
+    "critic/q_max",
+    "critic/gradient_norm",
+    "online/episodes",
+    "online/return",
+    "online/length",
+    "online/failures",
+)
+
+
+class RunLog:
+    """Writes metrics, evaluations, gates and status into a run folder.
+
+    Args:
+        folder: Run folder; it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._metrics = folder / "metrics.jsonl"
+        self._table = folder / "metrics.csv"
+        self._evaluations = folder / "evaluations.jsonl"
+        self._board: SummaryWriter | None = None
+
+    def metrics(self, row: Mapping[str, Any], global_step: int) -> None:
+        """Append one row of metrics; `global_step` orders TensorBoard's curves over all stages."""
+        _append(self._metrics, json.dumps(dict(row)))
+        if not self._table.exists():
+            _append(self._table, _csv_line(CSV_COLUMNS))
+        _append(self._table, _csv_line([row.get(name, "") for name in CSV_COLUMNS]))
+        board = self._tensorboard(global_step)
+        for name, value in row.items():
+            if "/" in name:
+                board.add_scalar(name, value, global_step)
+
+    def evaluation(self, row: Mapping[str, Any], global_step: int) -> None:
+        """Append one evaluation."""
+        _append(self._evaluations, json.dumps(dict(row)))
+        scores = row["result"]["scores"]
+        board = self._tensorboard(global_step)
+        board.add_scalar("evaluation/score", sum(scores) / len(scores), global_step)
+        board.flush()
+
+    def gates(self, gates: Sequence[GateDecision]) -> None:
+        """Replace the list of gate decisions."""
+        write_atomically(self.folder / "gates.json", json.dumps([gate.to_dict() for gate in gates], indent=1))
+
+    def status(self, status: Mapping[str, Any]) -> None:
+        """Replace the status."""
+        write_atomically(self.folder / "status.json", json.dumps(dict(status), indent=1))
+
+    def position(self) -> dict[str, int]:
+        """Return the number of whole lines per file, to be kept with a checkpoint."""
+        return {path.name: _count_lines(path) for path in (self._metrics, self._table, self._evaluations)}
+
+    def truncate(self, position: Mapping[str, int], global_step: int) -> None:
+        """Cut the files back to a `position`; TensorBoard is told to forget what came after `global_step`."""
+        for path in (self._metrics, self._table, self._evaluations):
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                write_atomically(path, "".join(lines[: position.get(path.name, 0)]))
+        self._tensorboard(global_step + 1)
+
+    def close(self) -> None:
+        """Flush and close TensorBoard's file."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _tensorboard(self, step: int) -> SummaryWriter:
+        if self._board is None:
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
+        return self._board
+
+
+def _append(path: Path, line: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, (line.rstrip("\n") + "\n").encode())
+    finally:
+        os.close(descriptor)
+
+
+def _csv_line(values: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
+
+
+def _count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
