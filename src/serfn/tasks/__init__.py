@@ -1,0 +1,1 @@
+"""Tasks: Gymnasium environments in MuJoCo with demonstrators and unseen plants; no torch in here."""

@@ -1,0 +1,187 @@
+"""The right ORCA hand as a MuJoCo specification: shipped kinematics and inertia, our choice of contact geometry.
+
+The hand's meshes, joints, inertias and motors come from the `orca_sim` package. Only the soft parts (the "skin" of the
+links and of the palm) can touch things; the printed bones beneath them are left out of collision. Collision is either
+one capsule per link fitted to its skin mesh (fast, the nominal simulation) or the convex hulls of those meshes
+(slower, a different contact geometry). Lengths are in metres, angles in radians, torques in newton metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import mujoco
+import numpy as np
+import orca_sim
+
+Collision = Literal["capsules", "meshes"]
+
+FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+JOINTS = (
+    "wrist",
+    "thumb_mcp", "thumb_abd", "thumb_pip", "thumb_dip",
+    "index_abd", "index_mcp", "index_pip",
+    "middle_abd", "middle_mcp", "middle_pip",
+    "ring_abd", "ring_mcp", "ring_pip",
+    "pinky_abd", "pinky_mcp", "pinky_pip",
+)  # fmt: skip
+NUM_JOINTS = len(JOINTS)
+
+PALM_DOWN_POSITION_M = (-0.0386, -0.1436, 0.2514)
+PALM_DOWN_QUATERNION = (0.7071067811865476, -0.7071067811865475, 0.0, 0.0)
+
+FINGER_CONTYPE, FINGER_CONAFFINITY = 2, 3
+PALM_CONTYPE, PALM_CONAFFINITY = 0, 3
+OBJECT_CONTYPE, OBJECT_CONAFFINITY = 1, 0
+STIFF_SOLIMP = (0.95, 0.99, 0.001)
+
+_PREFIX = "right_"
+_SKIN = "_skin_mesh"
+_TIP_OFFSET_M = {"thumb": 0.027, "index": 0.04, "middle": 0.04, "ring": 0.04, "pinky": 0.04}
+
+
+@dataclass(frozen=True)
+class PhysicsConfig:
+    """Integration and contact settings shared by the family.
+
+    `timestep_s` of 2.5 ms is what stiff contacts need: at 10 ms they blow up, at 5 ms sometimes.
+    """
+
+    timestep_s: float = 0.0025
+    friction: float = 1.0
+    solimp: tuple[float, float, float] = STIFF_SOLIMP
+    impratio: float = 3.0
+    iterations: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timestep_s <= 0.02:
+            raise ValueError(f"timestep_s must be in (0, 0.02] s, got {self.timestep_s}")
+
+
+def palm_down_hand(collision: Collision, physics: PhysicsConfig, *, visual: bool) -> mujoco.MjSpec:
+    """Return the right hand mounted palm down above the floor, ready for a task to add its objects.
+
+    Args:
+        collision: contact geometry of the skin, `capsules` or `meshes`.
+        physics: integration and contact settings.
+        visual: keep the visual meshes (for rendering); physics is identical without them, and faster.
+    """
+    spec = mujoco.MjSpec.from_file(str(Path(orca_sim.__file__).parent / "scene_right.xml"))
+    _set_options(spec, physics)
+    tower = spec.body(_PREFIX + "tower")
+    tower.pos = PALM_DOWN_POSITION_M
+    tower.quat = PALM_DOWN_QUATERNION
+    tower.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
+    skins = _skin_vertices()
+    for geom in list(spec.geoms):
+        if geom.name == "floor":
+            geom.contype = geom.conaffinity = 0
+        elif geom.meshname.startswith(_PREFIX + "collision"):
+            if geom.meshname.endswith(_SKIN):
+                _make_skin(geom, collision, physics, skins[geom.meshname])
+            else:
+                spec.delete(geom)
+        elif not visual:
+            spec.delete(geom)
+    if not visual:
+        _drop_unused_meshes(spec, collision)
+    for finger in FINGERS[1:]:
+        spec.add_exclude(bodyname1=_PREFIX + "palm", bodyname2=f"{_PREFIX}{finger}_pp")
+    spec.add_exclude(bodyname1=_PREFIX + "palm", bodyname2=_PREFIX + "thumb_ip")
+    for finger in FINGERS:
+        link = _PREFIX + ("thumb_dp" if finger == "thumb" else f"{finger}_ip")
+        spec.body(link).add_site(
+            name=tip_site(finger), pos=[0, 0, _TIP_OFFSET_M[finger]], size=[0.002] * 3, group=4
+        )
+    return spec
+
+
+def tip_site(finger: str) -> str:
+    """Return the name of the site at a finger's tip."""
+    return f"tip_{finger}"
+
+
+def joint_limits(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and upper motor targets [17] in radians."""
+    low, high = model.actuator_ctrlrange[:NUM_JOINTS].T
+    return low.copy(), high.copy()
+
+
+def set_motor_gain(model: mujoco.MjModel, gain: float | np.ndarray) -> None:
+    """Set the position gain (Nm/rad) of the hand's motors; the damping that ships with the hand stays."""
+    model.actuator_gainprm[:NUM_JOINTS, 0] = gain
+    model.actuator_biasprm[:NUM_JOINTS, 1] = -np.asarray(gain)
+
+
+def _set_options(spec: mujoco.MjSpec, physics: PhysicsConfig) -> None:
+    option = spec.option
+    option.timestep = physics.timestep_s
+    option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    option.impratio = physics.impratio
+    option.iterations = physics.iterations
+    option.ls_iterations = 15
+    option.tolerance = 1e-6
+    # A diverging simulation must be seen and ended as a failure, not be reset behind our back.
+    option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+
+
+def _skin_vertices() -> dict[str, np.ndarray]:
+    """Vertices [n, 3] of every collision skin mesh in the frame of its link."""
+    model = mujoco.MjSpec.from_file(str(Path(orca_sim.__file__).parent / "scene_right.xml")).compile()
+    vertices = {}
+    for geom in range(model.ngeom):
+        mesh = model.geom_dataid[geom]
+        if mesh < 0 or not model.mesh(mesh).name.endswith(_SKIN):
+            continue
+        start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, model.geom_quat[geom])
+        local = model.mesh_vert[start : start + count] @ rotation.reshape(3, 3).T
+        vertices[model.mesh(mesh).name] = local + model.geom_pos[geom]
+    return vertices
+
+
+def _make_skin(
+    geom: mujoco.MjsGeom, collision: Collision, physics: PhysicsConfig, vertices: np.ndarray
+) -> None:
+    is_palm = "palm" in geom.meshname
+    link = geom.meshname.removeprefix(_PREFIX + "collision_").removesuffix(_SKIN)
+    geom.contype, geom.conaffinity = (
+        (PALM_CONTYPE, PALM_CONAFFINITY) if is_palm else (FINGER_CONTYPE, FINGER_CONAFFINITY)
+    )
+    geom.condim = 4
+    geom.friction = [physics.friction, 0.01, 0.0001]
+    geom.solimp[:3] = physics.solimp
+    geom.group = 3
+    geom.name = f"skin_{link}"
+    if collision == "meshes":
+        return
+    geom.meshname = ""
+    geom.material = ""
+    low, high = vertices.min(0), vertices.max(0)
+    if is_palm:
+        geom.type = mujoco.mjtGeom.mjGEOM_BOX
+        geom.pos, geom.size = (low + high) / 2, (high - low) / 2
+        return
+    # The skin is a sleeve along the link's z axis that ends in a dome at the fingertip: its mean half-width is the
+    # capsule's radius, and the dome touches the mesh's end.
+    radius = float((high - low)[:2].mean() / 2)
+    x, y = (low + high)[:2] / 2
+    is_tip = link.endswith("_dp") or (link.endswith("_ip") and not link.startswith("thumb"))
+    end = high[2] - (radius if is_tip else radius / 2)
+    geom.type = mujoco.mjtGeom.mjGEOM_CAPSULE
+    geom.pos, geom.quat = [0, 0, 0], [1, 0, 0, 0]
+    geom.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
+    geom.fromto = [x, y, low[2] + radius / 2, x, y, end]
+    geom.size = [radius, 0, 0]
+
+
+def _drop_unused_meshes(spec: mujoco.MjSpec, collision: Collision) -> None:
+    for mesh in list(spec.meshes):
+        if collision == "capsules" or not (
+            mesh.name.startswith(_PREFIX + "collision") and mesh.name.endswith(_SKIN)
+        ):
+            spec.delete(mesh)

@@ -1,0 +1,112 @@
+"""Plants: how the machine that executes a policy differs from the simulation in which it was demonstrated.
+
+Demonstrations are recorded on `nominal`; the others stand in for a real hand that the policy has never met. They change
+the machine and its sensors only, never the task, the reward or the forces on the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from serfn.core.errors import ConfigError
+from serfn.tasks.orca_hand.model import Collision
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Physical differences from the nominal simulation.
+
+    Attributes:
+        collision: contact geometry of the skin.
+        motor_gain: factor on the motors' position gain (weak tendons, sagging supply).
+        latency_s: delay between a command and its arrival at the motors, at most one control period.
+        backlash_rad: width of the play between motor and joint (loose tendons): a joint's effective target follows
+            the commanded one only outside this band.
+        joint_noise_rad: standard deviation of the joint position sensor.
+        joint_velocity_noise_rad_s: standard deviation of the joint velocity estimate.
+        object_position_noise_m: standard deviation of the tracked object position.
+        object_rotation_noise_rad: standard deviation of the tracked object orientation (small rotation vector).
+        object_velocity_noise: factor by which the object's velocity estimate is noisy (m/s; ten times that in rad/s).
+    """
+
+    collision: Collision = "capsules"
+    motor_gain: float = 1.0
+    latency_s: float = 0.0
+    backlash_rad: float = 0.0
+    joint_noise_rad: float = 0.0
+    joint_velocity_noise_rad_s: float = 0.0
+    object_position_noise_m: float = 0.0
+    object_rotation_noise_rad: float = 0.0
+    object_velocity_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.motor_gain <= 0:
+            raise ConfigError(f"motor_gain must be positive, got {self.motor_gain}")
+        if any(value < 0 for key, value in asdict(self).items() if key not in ("collision", "motor_gain")):
+            raise ConfigError(f"latency, backlash and noise levels must not be negative, got {self}")
+
+
+PLANTS: dict[str, Plant] = {
+    "nominal": Plant(),
+    "meshes": Plant(collision="meshes"),
+    "weak": Plant(motor_gain=0.7),
+    "delayed": Plant(latency_s=0.05),
+    "field": Plant(
+        collision="meshes",
+        motor_gain=0.8,
+        latency_s=0.025,
+        backlash_rad=0.04,
+        joint_noise_rad=0.01,
+        joint_velocity_noise_rad_s=0.1,
+        object_position_noise_m=0.001,
+        object_rotation_noise_rad=0.02,
+        object_velocity_noise=0.01,
+    ),
+}
+
+
+def plant(choice: str | Plant) -> Plant:
+    """Return a plant by name, or the given one unchanged.
+
+    Raises:
+        ConfigError: the name is unknown; the message lists the known ones.
+    """
+    if isinstance(choice, Plant):
+        return choice
+    if choice not in PLANTS:
+        raise ConfigError(f"unknown plant {choice!r}; choose one of {', '.join(PLANTS)} or pass a Plant")
+    return PLANTS[choice]
+
+
+class Transmission:
+    """Latency and backlash between the commanded targets and those that reach the motors.
+
+    Backlash is the play operator: the output moves only when the input pushes it at the edge of a band of the given
+    width (Brokate and Sprekels, Hysteresis and Phase Transitions, 1996, section 2.1).
+    """
+
+    def __init__(self, plant: Plant, period_s: float, timestep_s: float) -> None:
+        """Prepare for a control period and a simulation step, both in seconds."""
+        if plant.latency_s > period_s + 1e-9:
+            raise ConfigError(
+                f"latency_s is at most one control period ({period_s} s), got {plant.latency_s}"
+            )
+        self._half_width = plant.backlash_rad / 2
+        self._substeps = round(period_s / timestep_s)
+        self._delayed_substeps = round(plant.latency_s / timestep_s)
+
+    def reset(self, targets: np.ndarray) -> None:
+        """Start with the motors holding `targets` [joints]."""
+        self._effective = np.array(targets, dtype=np.float64)
+
+    def schedule(self, targets: np.ndarray) -> list[tuple[np.ndarray, int]]:
+        """Return what the motors follow during this period: (targets [joints], number of simulation steps) in order."""
+        before = self._effective
+        self._effective = np.clip(before, targets - self._half_width, targets + self._half_width)
+        phases = [
+            (before, self._delayed_substeps),
+            (self._effective, self._substeps - self._delayed_substeps),
+        ]
+        return [(value, steps) for value, steps in phases if steps > 0]

@@ -1,0 +1,81 @@
+"""Offscreen rendering that needs no display: EGL first, then OSMesa, unless `MUJOCO_GL` says otherwise."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from serfn.core.errors import SerfnError
+
+
+class RenderingUnavailableError(SerfnError):
+    """No OpenGL implementation that works without a display was found."""
+
+
+class OffscreenRenderer:
+    """Renders states of one model as RGB frames."""
+
+    def __init__(self, model: mujoco.MjModel, height: int, width: int, camera: dict[str, Any]) -> None:
+        """Open a context for frames of the given size.
+
+        Args:
+            model: the scene with its visual geometry.
+            height: frame height in pixels.
+            width: frame width in pixels.
+            camera: attributes of `mujoco.MjvCamera`: lookat (m), distance (m), azimuth and elevation (degrees).
+
+        Raises:
+            RenderingUnavailableError: no OpenGL implementation works here.
+        """
+        self._gl = _open_context(width, height)
+        self._gl.make_current()
+        self._model, self._data = model, mujoco.MjData(model)
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._scene = mujoco.MjvScene(model, maxgeom=1000)
+        self._option = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        for name, value in camera.items():
+            setattr(self._camera, name, value)
+        self._rectangle = mujoco.MjrRect(0, 0, width, height)
+
+    def render(self, qpos: np.ndarray) -> np.ndarray:
+        """Return the frame [height, width, 3] uint8 of a configuration [nq]."""
+        self._gl.make_current()
+        self._data.qpos[:] = qpos
+        mujoco.mj_forward(self._model, self._data)
+        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+        mujoco.mjv_updateScene(
+            self._model, self._data, self._option, None, self._camera, everything, self._scene
+        )
+        mujoco.mjr_render(self._rectangle, self._scene, self._context)
+        frame = np.empty((self._rectangle.height, self._rectangle.width, 3), dtype=np.uint8)
+        mujoco.mjr_readPixels(frame, None, self._rectangle, self._context)
+        return frame[::-1].copy()
+
+    def close(self) -> None:
+        """Free the context."""
+        self._context.free()
+        self._gl.free()
+
+
+def _open_context(width: int, height: int) -> Any:
+    backends = ("mujoco.egl", "mujoco.osmesa")
+    if sys.platform != "linux" or os.environ.get("MUJOCO_GL"):
+        backends = ("mujoco.gl_context",)
+    reasons = []
+    for name in backends:
+        try:
+            return importlib.import_module(name).GLContext(width, height)
+        # The bindings raise whatever their loader meets: ImportError, AttributeError, OSError, RuntimeError.
+        except Exception as error:  # noqa: BLE001
+            reasons.append(f"{name}: {error}")
+    raise RenderingUnavailableError(
+        f"cannot render without a display ({'; '.join(reasons)}); install libegl1 and libgl1-mesa-dri (or libosmesa6)"
+    )
