@@ -128,6 +128,6 @@ def _checkpoint_folder(path: Path) -> Path | None:
 def _check_task(trained: TaskSpec, found: TaskSpec) -> None:
     if (trained.observation.dim, trained.action) != (found.observation.dim, found.action):
         raise ConfigError(
-            f"environment '{found.id}' has {found.observation.dim} observations and {found.action.dim} actions, "
-            f"or other action bounds, than '{trained.id}' of training; evaluate in a matching environment"
+            f"environment '{found.id}' ({found.observation.dim} observations, {found.action.dim} actions) "
+            f"differs in size or action bounds from '{trained.id}' of training; evaluate in a matching environment"
         )

@@ -222,7 +222,8 @@ class Agent:
         loss, metrics = losses.critic_loss(self.critic, batch, targets)
         norm = self._critic.step(loss, config.gradient_clip)
         with torch.no_grad():
-            torch._foreach_lerp_(
+            # One call for all tensors: a loop would launch a kernel for each.
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
                 list(self.target_critic.parameters()), list(self.critic.parameters()), config.polyak
             )
         return {**metrics, "critic/gradient_norm": norm}

@@ -1,6 +1,4 @@
-"""What the four stages share: the loop of updates with its guards, the gate at the end, and the order of
-stages.
-"""
+"""What the stages share: the loop of updates with its guards, the gate at the end, and their order."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ _COSINE_FLOOR = 0.05
 
 
 class Stage(ABC):
-    """One stage of the method. All that changes while it runs is in the context, so that it can be
-    resumed.
-    """
+    """One stage of the method; all that changes while it runs is in the context, so it can be resumed."""
 
     name: ClassVar[StageName]
 
@@ -122,9 +118,7 @@ def roll_back_policy(ctx: StageContext, policy_state: dict, reason: str) -> None
 
 @contextmanager
 def checkpoint_on_interrupt(ctx: StageContext) -> Iterator[None]:
-    """Around callbacks that leave agent and state alone: an interrupt there can still be checkpointed
-    exactly.
-    """
+    """Checkpoint an interrupt in a callback, which is exact as callbacks leave agent and state alone."""
     try:
         yield
     except KeyboardInterrupt:
@@ -186,8 +180,9 @@ def _restore_after_non_finite(ctx: StageContext) -> None:
     rollbacks = state.stage_data.get("rollbacks", 0) + 1
     if ctx.safe_state is None or rollbacks > ctx.loop.max_rollbacks:
         raise TrainingDivergedError(
-            f"{state.stage}: {skipped} updates in a row are not finite at update {state.step}, after {rollbacks - 1} "
-            "returns to the last good state; lower the learning rate or look for extreme values in the data"
+            f"{state.stage}: {skipped} updates in a row are not finite at update {state.step}, "
+            f"after {rollbacks - 1} returns to the last good state; "
+            "lower the learning rate or look for extreme values in the data"
         )
     # The noise is not rewound: the same draws would lead to the same place.
     ctx.agent.load_learning_state(ctx.safe_state)

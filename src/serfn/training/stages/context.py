@@ -1,6 +1,4 @@
-"""What a stage works on and with: the run's state, and the callbacks by which the world reaches the
-learner.
-"""
+"""What a stage works on: the run's state, and the callbacks by which the world reaches the learner."""
 
 from __future__ import annotations
 
@@ -57,8 +55,8 @@ class LoopConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.checkpoint_every % self.report_every:
             raise ConfigError(
-                f"checkpoint_every {self.checkpoint_every} is no multiple of report_every {self.report_every}; "
-                "a checkpoint closes a report"
+                f"checkpoint_every {self.checkpoint_every} is no multiple of report_every "
+                f"{self.report_every}; a checkpoint closes a report"
             )
 
 

@@ -37,7 +37,7 @@ class ImitationConfig:
         check_steps(steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate)
         if self.acting.candidates != 1:
             raise ConfigError(
-                f"imitation.acting.candidates is {self.acting.candidates}; no critic is trained yet, set it to 1"
+                f"acting.candidates of imitation is {self.acting.candidates}; no critic is trained yet, use 1"
             )
 
 

@@ -245,8 +245,9 @@ class Online(Stage):
         margin = alarms.value_margin * (high - low)
         if means.get("policy/q_max", low) > high + margin or means.get("policy/q_min", high) < low - margin:
             ctx.hooks.note(
-                f"online: the policy's values reach [{means['policy/q_min']:.3g}, {means['policy/q_max']:.3g}], "
-                f"outside their bounds [{low:g}, {high:g}]: the critic is exploited"
+                f"online: values of the policy reach [{means['policy/q_min']:.3g}, "
+                f"{means['policy/q_max']:.3g}], outside their bounds [{low:g}, {high:g}]: "
+                "the critic is exploited"
             )
         if alarms.max_divergence is None:
             return
@@ -274,9 +275,7 @@ class Online(Stage):
         roll_back_policy(ctx, data["safe_policy"], reason)
 
     def _close_round(self, ctx: StageContext) -> None:
-        """Evaluate if it is time; keep the policy as the safe one, or return to the safe one if it is clearly
-        worse.
-        """
+        """Evaluate if it is time; the policy becomes the safe one, or returns to it if clearly worse."""
         every, data = self.config.evaluate_every, ctx.state.stage_data
         due = every > 0 and (data["rounds"] % every == 0 or self._finished(ctx))
         if due and ctx.evaluate is not None:
