@@ -30,7 +30,7 @@ class Counter(gymnasium.Env):
             {"b": spaces.Box(-1, 1, (2,), np.float64), "a": spaces.Box(0, 100, (1,), np.float64)}
         )
         self.action_space = action_space or spaces.Box(
-            np.array([-1, 0]), np.array([1, 0.1]), dtype=np.float64
+            np.array([-1.0, 0.0]), np.array([1, 0.1]), dtype=np.float64
         )
         self.nan_at, self.nan_where, self.endless = nan_at, nan_where, endless
         self.count = 0
@@ -81,15 +81,15 @@ class RandomActor:
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         self.batches.append(observations)
-        low, high = np.float32([-1, 0]), np.float32([1, 0.1])
+        low, high = np.array([-1.0, 0.0]), np.array([1.0, 0.1])
         return self.rng.uniform(low, high, (len(observations), self.chunk_size, 2)).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
 def registered_environments() -> None:
     if "test/Counter-v0" not in gymnasium.registry:
-        gymnasium.register("test/Counter-v0", Counter, max_episode_steps=20)
-        gymnasium.register("test/Timeless-v0", Counter)
+        gymnasium.register("test/Counter-v0", f"{__name__}:Counter", max_episode_steps=20)
+        gymnasium.register("test/Timeless-v0", f"{__name__}:Counter")
 
 
 @pytest.fixture

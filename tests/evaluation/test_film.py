@@ -32,7 +32,7 @@ def test_environment_that_does_not_render_is_named(random_actor) -> None:  # noq
     with pytest.raises(SerfnError, match="render_mode='rgb_array'"):
         record_frames(env, random_actor, seed=0)
     env.unwrapped.render = lambda: 1 / 0  # type: ignore[method-assign]
-    with pytest.raises(SerfnError, match="ZeroDivisionError.*MUJOCO_GL"):
+    with pytest.raises(SerfnError, match=r"ZeroDivisionError.*MUJOCO_GL"):
         record_frames(env, random_actor, seed=0)
 
 

@@ -1,0 +1,90 @@
+"""`serfn info`: what is installed, what a file or folder holds."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from serfn.cli.options import optional
+from serfn.cli.tables import print_run
+from serfn.core.errors import DataError
+
+_PACKAGES = (
+    "serfn",
+    "torch",
+    "numpy",
+    "gymnasium",
+    "mujoco",
+    "orca_sim",
+    "gymnasium-robotics",
+    "stable-baselines3",
+)
+
+
+def info(
+    path: Annotated[Path | None, tyro.conf.Positional, optional("PATH", "the installation")] = None,
+) -> None:
+    """Describe this installation, or a run folder or file of demonstrations.
+
+    Args:
+        path: Run folder or .npz file; without it, versions, device and tasks are listed.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if path is None:
+        _installation(console)
+    elif not path.exists():
+        raise DataError(f"'{path}' does not exist; give a run folder or a .npz file of demonstrations")
+    elif path.is_dir():
+        _run(console, path)
+    else:
+        _demonstrations(console, path)
+
+
+def _installation(console: Console) -> None:
+    import torch
+
+    from serfn.tasks.registry import TASKS
+
+    console.print(
+        f"python {platform.python_version()} on {platform.machine()}, {torch.get_num_threads()} threads"
+    )
+    for package in _PACKAGES:
+        try:
+            console.print(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            console.print(f"{package} not installed")
+    cuda = torch.cuda.is_available()
+    console.print(f"device: {torch.cuda.get_device_name() if cuda else 'cpu'}")
+    for task in TASKS.values():
+        console.print(f"task {task.name}: {task.summary}, {task.env_id}", markup=False)
+
+
+def _run(console: Console, path: Path) -> None:
+    from serfn.evaluation.run_record import load_run
+
+    record = load_run(path)
+    state = (
+        "complete" if record.status.get("complete") else f"in stage {record.status.get('stage', 'unknown')}"
+    )
+    console.print(f"run {path}: {state}, {len(record.evaluations)} evaluations")
+    print_run(console, record)
+
+
+def _demonstrations(console: Console, path: Path) -> None:
+    from serfn.data.formats.npz import load_npz
+
+    demonstrations = load_npz(path)
+    episodes = demonstrations.episodes
+    known = [episode.success for episode in episodes if episode.success is not None]
+    success = f"{sum(known)} of {len(known)} successful" if known else "success unknown"
+    console.print(f"demonstrations {path}: {len(episodes)} episodes, {demonstrations.steps} steps, {success}")
+    lengths = sorted(episode.length for episode in episodes)
+    console.print(f"episode length {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}")
+    console.print(f"observations {demonstrations.obs_dim}, actions {demonstrations.action_spec.dim}")
+    for note in demonstrations.notes:
+        console.print(note, markup=False)

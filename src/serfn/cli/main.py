@@ -1,0 +1,72 @@
+"""Entry point: chooses the command, and turns every expected failure into one line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from serfn.cli.collect import collect
+from serfn.cli.evaluate import evaluate
+from serfn.cli.info import info
+from serfn.cli.report import report
+from serfn.cli.train import train
+from serfn.core.errors import SerfnError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "collect": collect,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+    "info": info,
+}
+
+DESCRIPTION = (
+    "Fine-tune normalizing-flow policies over action chunks, from demonstrations to a better policy. "
+    "'serfn train' runs all four stages; 'serfn COMMAND --help' explains the options of a command."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        arguments: Words after `serfn`; None takes those of the process.
+    """
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="serfn",
+            description=DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SerfnError as error:
+        return _fail(str(error))
+    except OSError as error:
+        # A path given by the user that is missing, a folder instead of a file, or not writable.
+        if error.filename is None:
+            raise
+        return _fail(f"'{error.filename}': {error.strerror}; check the path and its permissions")
+    except KeyboardInterrupt as interrupt:
+        print("\n" + "; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as end:
+        # The argument parser has already said what is wrong, or printed its help.
+        return end.code if isinstance(end.code, int) else BAD_INPUT
+    return 0
+
+
+def entry_point() -> None:
+    """Run the command of this process."""
+    sys.exit(main())
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return BAD_INPUT

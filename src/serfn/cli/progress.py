@@ -1,0 +1,141 @@
+"""Progress of long work: live bars on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn as RemainingColumn
+from rich.text import Text
+
+SHOWN = ("score", "reward", "return", "success", "nll", "td_loss", "loss", "kl", "q_mean")
+"""Last parts of the metric names worth a place beside the bar, most telling first."""
+
+_MOST_SHOWN = 4
+_LOG_INTERVAL_S = 15.0
+
+
+class RichProgress:
+    """A bar per stage with rate, time left and the metrics so far."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            RemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[words]}"),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._metrics: dict[str, dict[str, float]] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage_started(self, name: str, total: int) -> None:
+        """Add a bar."""
+        self._tasks[name] = self._progress.add_task(name.replace("_", " "), total=total, words="")
+        self._metrics[name] = {}
+
+    def advanced(self, name: str, n: int, metrics: Mapping[str, float]) -> None:
+        """Move the bar of the stage."""
+        if name not in self._tasks:
+            # An evaluation may report before the first update of its stage.
+            return
+        self._metrics[name].update(metrics)
+        self._progress.advance(self._tasks[name], n)
+        self._progress.update(self._tasks[name], words=shown_metrics(self._metrics[name]))
+
+    def stage_finished(self, name: str, summary: Mapping[str, float]) -> None:
+        """Leave the bar as it is, with the summary beside it."""
+        self.advanced(name, 0, summary)
+        self._progress.stop_task(self._tasks[name])
+
+    def note(self, text: str) -> None:
+        """Print above the bars."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+
+class LogProgress:
+    """A line at the start and end of a stage, and now and then between, for output without a terminal."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._totals: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+        self._started: dict[str, float] = {}
+        self._spoke = clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def stage_started(self, name: str, total: int) -> None:
+        """Announce the stage."""
+        self._totals[name], self._done[name], self._started[name] = total, 0, self._clock()
+        self.note(f"{name}: {total} to do")
+
+    def advanced(self, name: str, n: int, metrics: Mapping[str, float]) -> None:
+        """Count, and speak if it has been quiet for a while."""
+        if name not in self._totals:
+            return
+        self._done[name] += n
+        now = self._clock()
+        if now - self._spoke < _LOG_INTERVAL_S:
+            return
+        done, total = self._done[name], self._totals[name]
+        rate = done / max(now - self._started[name], 1e-9)
+        left = (total - done) / rate if rate > 0 else 0.0
+        self.note(f"{name}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left, {shown_metrics(metrics)}")
+
+    def stage_finished(self, name: str, summary: Mapping[str, float]) -> None:
+        """Say how it ended."""
+        seconds = self._clock() - self._started[name]
+        self.note(", ".join(filter(None, [f"{name}: done in {seconds:.0f} s", shown_metrics(summary)])))
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._spoke = self._clock()
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def make_progress() -> RichProgress | LogProgress:
+    """Return a listener for standard error, so that standard output stays clean for results."""
+    console = Console(stderr=True)
+    return RichProgress(console) if console.is_terminal else LogProgress(console)
+
+
+def shown_metrics(metrics: Mapping[str, float]) -> str:
+    """Return the few most telling metrics in words.
+
+    >>> shown_metrics({"critic/gradient_norm": 2.0, "critic/td_loss": 0.01234, "online/return": 3.0})
+    'return 3, td loss 0.0123'
+    """
+    named = {name.split("/")[-1]: value for name, value in metrics.items()}
+    telling = [name for name in SHOWN if name in named][:_MOST_SHOWN]
+    return ", ".join(f"{name.replace('_', ' ')} {named[name]:.3g}" for name in telling)
+
+
+class _RateColumn(ProgressColumn):
+    """Units per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")

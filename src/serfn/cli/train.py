@@ -1,0 +1,111 @@
+"""`serfn train`: from demonstrations to a better policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import tyro
+from rich.console import Console
+
+from serfn.cli.options import optional
+from serfn.cli.overrides import override
+from serfn.cli.progress import make_progress
+from serfn.cli.tables import print_run
+from serfn.core.config import load_config
+from serfn.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from serfn.runtime.presets import Budget
+    from serfn.training.config import TrainConfig
+
+Assignments = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="NAME=VALUE")
+]
+
+
+def train(
+    *,
+    task: str = "cube",
+    budget: Literal["smoke", "demo", "full"] = "demo",
+    out: Annotated[Path | None, optional("FOLDER", "a new one below runs/")] = None,
+    seed: Annotated[int | None, optional("INT", "0")] = None,
+    stages: Annotated[str | None, optional("NAMES", "all four")] = None,
+    resume: bool = False,
+    env: Annotated[str | None, optional("ID", "the task's")] = None,
+    demos: Annotated[Path | None, optional("FILE", "recorded from the task's teacher")] = None,
+    plant: Annotated[str | None, optional("NAME", "field")] = None,
+    config: Annotated[Path | None, optional("FILE", "none")] = None,
+    assignments: Assignments = (),
+) -> None:
+    """Train in four stages (imitation, critic warm-up, offline, online) and write a report.
+
+    Args:
+        task: One of our tasks, see 'serfn info'. Demonstrations are recorded first.
+        budget: How much work: smoke tries everything in a minute, demo improves in about ten minutes, full
+            uses 105 minutes of robot time.
+        out: Run folder to write.
+        seed: Seed of everything random.
+        stages: Stages to run, separated by commas: imitation, critic_warmup, offline, online.
+        resume: Continue the run in --out with its own configuration.
+        env: Any Gymnasium environment instead of a task, such as gymnasium_robotics:AdroitHandDoor-v1; the
+            package in front of the colon registers it.
+        demos: NPZ file of demonstrations; needed with --env.
+        plant: Variant of the task to fine-tune on: nominal, meshes, weak, delayed or field.
+        config: TOML or JSON file with the whole configuration, instead of --task and --budget.
+        assignments: Change one option, such as --set online.episodes=40; may be repeated.
+    """
+    from serfn.evaluation.report import write_report
+    from serfn.evaluation.run_record import load_run
+    from serfn.runtime.train import train as run_training
+
+    if resume:
+        settings, folder = _stored(out)
+    else:
+        settings = _chosen(task, budget, env, config)
+        label = task if env is None else env.rpartition(":")[2].replace("/", "-")
+        folder = out or Path("runs") / f"{label}-{budget}-{datetime.now():%Y%m%d-%H%M%S}"
+    given = {"seed": seed, "demos": demos, "plant": plant}
+    changes = {name: value for name, value in given.items() if value is not None}
+    settings = override(dataclasses.replace(settings, **changes), assignments)
+
+    console = Console()
+    try:
+        with make_progress() as progress:
+            # Names that do not exist are refused by the stages themselves.
+            names = cast(Any, None if stages is None else tuple(name.strip() for name in stages.split(",")))
+            run_training(settings, folder, resume=resume, stages=names, progress=progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"resume with: serfn train --out {folder} --resume") from None
+    page = write_report(folder)
+    print_run(console, load_run(folder))
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def _stored(out: Path | None) -> tuple[TrainConfig, Path]:
+    from serfn.training.config import TrainConfig
+
+    if out is None:
+        raise ConfigError("--resume needs the run folder; name it with --out")
+    path = out / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"there is no run to resume in '{out}' (no config.json); start it without --resume")
+    return load_config(TrainConfig, path), out
+
+
+def _chosen(task: str, budget: Budget, env: str | None, config: Path | None) -> TrainConfig:
+    from serfn.runtime.presets import preset
+    from serfn.training.config import TrainConfig
+    from serfn.training.rewards import RewardConfig
+
+    if config is not None:
+        if env is not None:
+            raise ConfigError(f"--env {env} and --config {config} exclude each other; set env in the file")
+        return load_config(TrainConfig, config)
+    settings = preset(task, budget)
+    if env is None:
+        return settings
+    # Sizes and amounts of work carry over to other environments; plants and reward scales do not.
+    return dataclasses.replace(settings, env=env, plant=None, rewards=RewardConfig())
