@@ -43,7 +43,8 @@ def test_inverse_undoes_forward(
     transform: ElementwiseTransform, dtype: torch.dtype, tolerance: float
 ) -> None:
     x = torch.linspace(-7, 7, 401, dtype=dtype)
-    raw = random_parameters(transform, 401).to(dtype)
+    # Flat segments amplify round-off by their inverse slope: keep slopes away from the floor.
+    raw = random_parameters(transform, 401, scale=0.5).to(dtype)
     y, forward_log = transform.forward(x, raw)
     back, inverse_log = transform.inverse(y, raw)
     torch.testing.assert_close(back, x, atol=tolerance, rtol=0)

@@ -20,6 +20,10 @@ from serfn.flows.transforms import ElementwiseTransform
 Elementwise: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+INPUT_LIMIT = 5.0
+"""Conditioners see at most this many standard deviations: |z| on foreign chunks stays far smaller."""
+
+
 class Coupling(nn.Module, ABC):
     """A conditioner and an elementwise transform; subclasses choose which elements are active."""
 
@@ -39,6 +43,10 @@ class Coupling(nn.Module, ABC):
     def inverse(self, y: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Data → base: `(x [..., chunk, action], log_det [..., chunk])`."""
         return self._apply_to_active(y, condition, self.transform.inverse)
+
+    def _predict(self, passive: Tensor, condition: Tensor) -> Tensor:
+        """Raw parameters from softly clipped passive elements: the conditioner does not extrapolate."""
+        return self.conditioner(INPUT_LIMIT * torch.tanh(passive / INPUT_LIMIT), condition)
 
     @abstractmethod
     def _apply_to_active(
@@ -66,7 +74,7 @@ class ActionCoupling(Coupling):
     ) -> tuple[Tensor, Tensor]:
         passive = x.index_select(-1, self.passive_index)
         active = x.index_select(-1, self.active_index)
-        active, log_det = elementwise(active, self.conditioner(passive, condition))
+        active, log_det = elementwise(active, self._predict(passive, condition))
         return torch.cat([passive, active], dim=-1).index_select(-1, self.order), log_det.sum(-1)
 
 
@@ -88,7 +96,7 @@ class TimeCoupling(Coupling):
     def _apply_to_active(
         self, x: Tensor, condition: Tensor, elementwise: Elementwise
     ) -> tuple[Tensor, Tensor]:
-        raw = self.conditioner(torch.where(self.active_steps, torch.zeros_like(x), x), condition)
+        raw = self._predict(torch.where(self.active_steps, torch.zeros_like(x), x), condition)
         y, log_det = elementwise(x, raw)
         kept = torch.where(self.active_steps, log_det, torch.zeros_like(log_det))
         return torch.where(self.active_steps, y, x), kept.sum(-1)

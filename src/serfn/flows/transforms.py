@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -80,26 +80,23 @@ class SplineTransform:
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the spline (eq. 4) and its log-slope (eq. 5)."""
         inside = x.abs() < self.bound
-        knots_x, knots_y, slopes = self.knots(raw)
         clamped = x.clamp(-self.bound, self.bound)
-        segment = _Segment.at(clamped, knots_x, knots_x, knots_y, slopes)
-        xi = (clamped - segment.x) / segment.width
+        segment = self._segment(clamped, raw, axis=0)
+        xi = ((clamped - segment.x) / segment.width).clamp(0.0, 1.0)
         y, log_slope = segment.evaluate(xi)
         return torch.where(inside, y, x), torch.where(inside, log_slope, torch.zeros_like(x))
 
     def inverse(self, y: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Solve the segment's quadratic in the form without cancellation (eqs. 6–8 and 29)."""
         inside = y.abs() < self.bound
-        knots_x, knots_y, slopes = self.knots(raw)
         clamped = y.clamp(-self.bound, self.bound)
-        segment = _Segment.at(clamped, knots_y, knots_x, knots_y, slopes)
+        segment = self._segment(clamped, raw, axis=1)
         rise = clamped - segment.y
         bend = segment.slope_right + segment.slope_left - 2 * segment.slope
         a = segment.height * (segment.slope - segment.slope_left) + rise * bend
         b = segment.height * segment.slope_left - rise * bend
         c = -segment.slope * rise
-        # The discriminant is positive in exact arithmetic; the floor keeps the root's gradient finite in
-        # float32.
+        # Positive in exact arithmetic; the floor keeps the root's gradient finite in float32.
         root = (b.square() - 4 * a * c).clamp(min=torch.finfo(y.dtype).tiny).sqrt()
         xi = (2 * c / (-b - root)).clamp(0.0, 1.0)
         _, log_slope = segment.evaluate(xi)
@@ -108,20 +105,36 @@ class SplineTransform:
 
     def knots(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Knot abscissae, ordinates and slopes, each [..., bins + 1]."""
-        widths, heights, inner = raw.split([self.bins, self.bins, self.bins - 1], dim=-1)
+        sizes, raw_slopes = self._sizes_and_raw_slopes(raw)
+        edges = functional.pad(sizes.cumsum(-1), (1, 0)) - self.bound
+        return edges[..., 0, :], edges[..., 1, :], self._slope(raw_slopes)
+
+    def _segment(self, value: Tensor, raw: Tensor, axis: int) -> _Segment:
+        """The segment that holds each value, looked up among abscissae (axis 0) or ordinates (axis 1)."""
+        sizes, raw_slopes = self._sizes_and_raw_slopes(raw)
+        right_edges = sizes.cumsum(-1) - self.bound
+        index = (value.unsqueeze(-1) >= right_edges[..., axis, :-1]).sum(-1, keepdim=True)
+        # Only the two slopes in use pass through the softplus: the spline's cost is memory traffic.
+        slopes = self._slope(
+            raw_slopes.expand(*value.shape, -1).gather(-1, torch.cat([index, index + 1], dim=-1))
+        )
+        pair = index.unsqueeze(-2).expand(*value.shape, 2, 1)
+        size = sizes.expand(*value.shape, 2, -1).gather(-1, pair).squeeze(-1)
+        left = right_edges.expand(*value.shape, 2, -1).gather(-1, pair).squeeze(-1) - size
+        return _Segment(*left.unbind(-1), *size.unbind(-1), *slopes.unbind(-1))
+
+    def _sizes_and_raw_slopes(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Widths and heights [..., 2, bins]; raw slopes of the knots [..., bins + 1], zero at both ends."""
+        shares = raw[..., : 2 * self.bins].unflatten(-1, (2, self.bins)).softmax(-1)
+        sizes = 2.0 * self.bound * (self.minimum_bin + (1.0 - self.minimum_bin * self.bins) * shares)
+        return sizes, functional.pad(raw[..., 2 * self.bins :], (1, 1))
+
+    def _slope(self, raw: Tensor) -> Tensor:
         shift = math.log(math.expm1(1.0 - self.minimum_slope))
-        slopes = self.minimum_slope + functional.softplus(inner + shift)
-        return self._edges(widths), self._edges(heights), functional.pad(slopes, (1, 1), value=1.0)
-
-    def _edges(self, raw: Tensor) -> Tensor:
-        sizes = self.minimum_bin + (1.0 - self.minimum_bin * self.bins) * raw.softmax(-1)
-        # The last edge is set rather than summed, or round-off would leave a gap before the identity tail.
-        inner = 2.0 * self.bound * sizes[..., :-1].cumsum(-1) - self.bound
-        return functional.pad(functional.pad(inner, (1, 0), value=-self.bound), (0, 1), value=self.bound)
+        return self.minimum_slope + functional.softplus(raw + shift)
 
 
-@dataclass(frozen=True)
-class _Segment:
+class _Segment(NamedTuple):
     """The spline's piece that holds each element; every field has the element's shape."""
 
     x: Tensor
@@ -130,23 +143,6 @@ class _Segment:
     height: Tensor
     slope_left: Tensor
     slope_right: Tensor
-
-    @classmethod
-    def at(cls, value: Tensor, edges: Tensor, knots_x: Tensor, knots_y: Tensor, slopes: Tensor) -> _Segment:
-        index = (value.unsqueeze(-1) >= edges[..., 1:-1]).sum(-1, keepdim=True)
-
-        def pick(table: Tensor, at: Tensor) -> Tensor:
-            return table.expand(*value.shape, table.shape[-1]).gather(-1, at).squeeze(-1)
-
-        left_x, left_y = pick(knots_x, index), pick(knots_y, index)
-        return cls(
-            x=left_x,
-            y=left_y,
-            width=pick(knots_x, index + 1) - left_x,
-            height=pick(knots_y, index + 1) - left_y,
-            slope_left=pick(slopes, index),
-            slope_right=pick(slopes, index + 1),
-        )
 
     @property
     def slope(self) -> Tensor:

@@ -53,6 +53,7 @@ class DiffusionPolicy(ChunkPolicy):
     """Predicts the noise in a whitened chunk at each of `train_steps` noise levels."""
 
     signal: Tensor
+    levels: Tensor
 
     def __init__(self, config: DiffusionConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(obs_dim, action_dim, chunk_size)
@@ -61,6 +62,7 @@ class DiffusionPolicy(ChunkPolicy):
         self.network = ChunkDenoiser(config.width, action_dim, chunk_size, config.width, config.depth)
         self.whitening = ChunkWhitening(chunk_size, action_dim)
         self.register_buffer("signal", cosine_signal(config.train_steps), persistent=False)
+        self.register_buffer("levels", ddim_levels(config.steps, config.train_steps), persistent=False)
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Draw chunks [batch, chunk, action], clipped to [-1, 1]."""
@@ -109,9 +111,8 @@ class DiffusionPolicy(ChunkPolicy):
         check_temperature(temperature)
         x = temperature * base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
         condition = self._condition(obs)
-        levels = ddim_levels(self.config.steps, self.config.train_steps).to(x.device)
-        signals = torch.cat([self.signal[levels], self.signal.new_ones(1)])
-        times = self._time(levels)
+        signals = torch.cat([self.signal[self.levels], self.signal.new_ones(1)])
+        times = self._time(self.levels)
         for index in range(self.config.steps):
             signal, next_signal = signals[index], signals[index + 1]
             noise = self.network(x, times[index : index + 1], condition)
