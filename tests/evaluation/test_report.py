@@ -79,7 +79,7 @@ def test_page_is_self_contained_and_tells_the_story(tmp_path: Path) -> None:
     evaluations = [line("imitation", 2.0), line("offline", 2.5), line("online", 4.0, minutes=4, final=False)]
     run = write_run(tmp_path / "run", [*evaluations, line("online", 6.0, minutes=8.2, candidates=8)])
     page = write_report(run).read_text()
-    assert "Improved: after online training and 8 min of robot time" in page
+    assert "Improved: after online training and 8 min of robot time, rev/min went from 2 to 6" in page
     assert "rev/min" in page and "best of\N{NO-BREAK SPACE}8" in page
     assert "worse &lt;than&gt; before" in page
     assert "Before fine-tuning" in page

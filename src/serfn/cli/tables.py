@@ -44,4 +44,4 @@ def _table(corner: str) -> Table:
 
 def _words(row: SummaryRow) -> str:
     mean, interval = cell(row)
-    return f"[bold]{mean}[/bold] [dim]{interval}[/dim]"
+    return f"[bold]{mean}[/bold] [dim]({interval})[/dim]"

@@ -47,15 +47,15 @@ def verdict_sentence(record: RunRecord) -> str:
     verdict = record.verdict()
     stage = stage_words(finals[-1].stage).lower()
     if verdict.difference is None:
-        return f"After {stage} the policy reaches {with_interval(last)} {name}; nothing to compare with yet."
+        return f"After {stage}, {name} is {with_interval(last)}; there is nothing to compare with yet."
     minutes = finals[-1].robot_minutes
     spent = f" and {minutes:.0f} min of robot time" if minutes > 0 else ""
-    change = f"the policy went from {number(first.mean)} to {number(last.mean)} {name}"
+    change = f"{name} went from {number(first.mean)} to {number(last.mean)}"
     gap, low, high = (
         number(value, signed=True)
         for value in (verdict.difference.mean, verdict.difference.low, verdict.difference.high)
     )
-    history = f"after {stage} training{spent} {change}"
+    history = f"after {stage} training{spent}, {change}"
     if verdict.outcome == "within":
         return (
             f"No improvement shown: {history}; the difference of {gap} is within the interval "
