@@ -136,8 +136,7 @@ class _Run:
         self.config, self.folder, self.task = config, folder, task
         self.simulations, self.films, self.progress = simulations, films, progress
         self.log = RunLog(folder)
-        self._totals = {stage.name: stage.total_updates for stage in make_stages(config)}
-        self._shown: tuple[str, int] | None = None
+        self._shown = 0
         self._clock = time.monotonic()
         self._latest: EvaluationResult | None = None
         self.session = TrainingSession(
@@ -148,6 +147,8 @@ class _Run:
             evaluate=self._evaluate,
             collect=self._collect,
             report=self._report,
+            started=self._started,
+            finished=self._finished,
             note=progress.note,
             should_stop=lambda: self._stop(),
             extra_state=lambda: {"position": self.log.position()},
@@ -171,7 +172,6 @@ class _Run:
                 self.session.run(stages)
             complete = True
         finally:
-            self._finish_shown_stage()
             self._write_status(complete)
             self.log.close()
         if self.films:
@@ -242,25 +242,19 @@ class _Run:
             **means,
         }
         self.log.metrics(row, state.updates)
-        self._show(means)
+        self.progress.advanced(state.stage, state.step - self._shown, means)
+        self._shown = state.step
         self.log.gates(state.gates)
         self._write_status(False)
 
-    def _show(self, means: dict[str, float]) -> None:
-        """Tell the progress how far the stage is."""
-        stage, step = self.state.stage, self.state.step
-        if self._shown is None or self._shown[0] != stage:
-            self._finish_shown_stage()
-            self.progress.stage_started(stage, self._totals[stage])
-            self._shown = (stage, 0)
-        self.progress.advanced(stage, step - self._shown[1], means)
-        self._shown = (stage, step)
+    def _started(self, stage: StageName, updates: int) -> None:
+        self._shown, self._latest = 0, None
+        self.progress.stage_started(stage, updates)
 
-    def _finish_shown_stage(self) -> None:
-        if self._shown is not None:
-            summary = {} if self._latest is None else {"score": self._latest.mean_score}
-            self.progress.stage_finished(self._shown[0], summary)
-            self._shown = None
+    def _finished(self, stage: StageName) -> None:
+        self.progress.stage_finished(
+            stage, {} if self._latest is None else {"score": self._latest.mean_score}
+        )
 
     def _write_status(self, complete: bool) -> None:
         state = self.state

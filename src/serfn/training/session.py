@@ -46,6 +46,8 @@ class TrainingSession:
         evaluate: Evaluation callback; None skips evaluations and gates.
         collect: Collection callback; only the online stage needs it.
         report: Takes the mean metrics since the last report.
+        started: Takes the name of a stage and its number of updates when it begins or is resumed.
+        finished: Takes the name of a stage when it is over.
         note: Takes one sentence for the user.
         should_stop: Asked between updates; True ends the run after a checkpoint.
         extra_state: Values of the surroundings to keep in each checkpoint, such as positions in log files.
@@ -61,6 +63,8 @@ class TrainingSession:
         evaluate: Evaluate | None = None,
         collect: Collect | None = None,
         report: Callable[[dict[str, float]], None] = lambda means: None,
+        started: Callable[[StageName, int], None] = lambda name, updates: None,
+        finished: Callable[[StageName], None] = lambda name: None,
         note: Callable[[str], None] = lambda text: None,
         should_stop: Callable[[], bool] = lambda: False,
         extra_state: Callable[[], dict[str, Any]] = dict,
@@ -83,6 +87,8 @@ class TrainingSession:
             hooks=Hooks(
                 report=report,
                 save=self._save,
+                started=started,
+                finished=finished,
                 note=note,
                 should_stop=should_stop,
                 keep_episodes=partial(save_round, self._episodes_folder),

@@ -142,6 +142,7 @@ def check_steps(**values: float) -> None:
 
 def _run_stage(stage: Stage, ctx: StageContext) -> None:
     state = ctx.state
+    ctx.hooks.started(stage.name, stage.total_updates)
     if not state.begun:
         stage.begin(ctx)
         state.begun = True
@@ -152,6 +153,7 @@ def _run_stage(stage: Stage, ctx: StageContext) -> None:
     else:
         state.stage_data = {"concluded": True}
         checkpoint(ctx)
+    ctx.hooks.finished(stage.name)
 
 
 def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> None:

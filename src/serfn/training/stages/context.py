@@ -143,6 +143,8 @@ class Hooks:
     Attributes:
         report: Takes the mean metrics of the updates since the last report.
         save: Writes a checkpoint; True marks the agent as the best one.
+        started: Takes the name of a stage and its number of updates when it begins or is resumed.
+        finished: Takes the name of a stage when it is over.
         note: Takes one sentence for the user.
         should_stop: Asked between updates; True ends the run after a checkpoint.
         keep_episodes: Stores the episodes of an online round durably, before anything is learnt from them.
@@ -150,6 +152,8 @@ class Hooks:
 
     report: Callable[[dict[str, float]], None]
     save: Callable[[bool], None]
+    started: Callable[[StageName, int], None] = lambda name, updates: None
+    finished: Callable[[StageName], None] = lambda name: None
     note: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
     keep_episodes: Callable[[int, Sequence[Episode]], object] = lambda round_index, episodes: None

@@ -1,12 +1,13 @@
-"""A point on a line that should be at the origin: small enough to run all four stages in seconds."""
+"""A point in the plane that should be at the origin: small enough to run all four stages in seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from serfn.core.protocols import ChunkActor
 from serfn.core.results import EvaluationResult
@@ -28,7 +29,7 @@ from serfn.training.stages.online import OnlineConfig
 STEPS = 12
 CHUNK = 4
 TASK = TaskSpec(
-    id="toy/Line-v0",
+    id="toy/Point-v0",
     observation=ObservationSpec(dim=2),
     action=ActionSpec(low=(-0.5, -0.5), high=(0.5, 0.5)),
     control_hz=10.0,
@@ -118,7 +119,7 @@ class Surroundings:
         return self.session
 
 
-def config(**overrides: Any) -> TrainConfig:
+def make_config(**overrides: Any) -> TrainConfig:
     """A run of a few seconds; keyword arguments replace whole fields."""
     values: dict[str, Any] = {
         "chunk_size": CHUNK,
@@ -146,3 +147,23 @@ def config(**overrides: Any) -> TrainConfig:
 def _act(actor: ChunkActor, seeds: Sequence[int]) -> list[Episode]:
     actor.reset(seeds[0])
     return rollout(actor.act, seeds)
+
+
+@pytest.fixture
+def surroundings() -> Surroundings:
+    return Surroundings()
+
+
+@pytest.fixture
+def toy_config() -> Callable[..., TrainConfig]:
+    return make_config
+
+
+@pytest.fixture
+def toy_task() -> TaskSpec:
+    return TASK
+
+
+@pytest.fixture
+def toy_demonstrations() -> list[Episode]:
+    return demonstrations()
