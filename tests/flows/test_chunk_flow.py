@@ -197,7 +197,7 @@ def test_mixing_is_volume_preserving_and_causal() -> None:
 
 def test_whitening_counts_valid_steps_only() -> None:
     whitening = ChunkWhitening(3, 1, minimum_std=0.1)
-    values = torch.tensor([[1.0, 5.0, 9.0], [3.0, 99.0, 99.0]]).unsqueeze(-1)
+    values = torch.tensor([[1.0, 5.0, 9.0], [3.0, 99.0, math.nan]]).unsqueeze(-1)
     whitening.fit(values, torch.tensor([[True, True, False], [True, False, False]]))
     torch.testing.assert_close(whitening.mean.flatten(), torch.tensor([2.0, 5.0, 0.0]))
     torch.testing.assert_close(whitening.std.flatten(), torch.tensor([1.0, 0.1, 1.0]))

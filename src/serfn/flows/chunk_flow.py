@@ -41,7 +41,7 @@ class FlowConfig:
         minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
     """
 
-    couplings: int = 6
+    couplings: int = 4
     kind: Literal["affine", "spline"] = "affine"
     conditioner: Literal["mlp", "transformer"] = "mlp"
     width: int = 192

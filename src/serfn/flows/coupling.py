@@ -19,7 +19,6 @@ from serfn.flows.transforms import ElementwiseTransform
 
 Elementwise: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
-
 INPUT_LIMIT = 5.0
 """Conditioners see at most this many standard deviations: |z| on foreign chunks stays far smaller."""
 

@@ -31,6 +31,7 @@ class ChunkWhitening(nn.Module):
         Steps that no chunk reaches keep the statistics of the identity.
         """
         weight = _weights(values, valid)
+        values = torch.where(weight > 0, values, torch.zeros_like(values))
         count = weight.sum(0)
         mean = (values * weight).sum(0) / count.clamp(min=1.0)
         variance = ((values - mean).square() * weight).sum(0) / count.clamp(min=1.0)

@@ -117,8 +117,7 @@ class DiffusionPolicy(ChunkPolicy):
             signal, next_signal = signals[index], signals[index + 1]
             noise = self.network(x, times[index : index + 1], condition)
             clean = (x - (1.0 - signal).sqrt() * noise) / signal.sqrt()
-            # At the noisiest levels the division amplifies errors beyond any action: the bounds are known,
-            # use them.
+            # At the noisiest levels the division amplifies errors beyond any action: use the known bounds.
             clean = self.whitening.inverse(self.whitening(clean)[0].clamp(-1.0, 1.0))[0]
             noise = (x - signal.sqrt() * clean) / (1.0 - signal).sqrt()
             x = next_signal.sqrt() * clean + (1.0 - next_signal).sqrt() * noise

@@ -27,7 +27,7 @@ def make_policy(
     The initial weights depend on `seed` alone; the process-wide random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         match config:
             case FlowPolicyConfig():
                 return FlowPolicy(config, obs_dim, action_dim, chunk_size)
