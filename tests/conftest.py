@@ -8,14 +8,14 @@ import pytest
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import only the files that have GPU tests when nothing else is asked for.
+    """Import only what has GPU tests when nothing else is asked for.
 
-    `make gpu-check` runs on bare CUDA images, where Gymnasium, MuJoCo and the test helpers of other files are
-    missing.
+    `make gpu-check` runs on bare CUDA images, where Gymnasium, MuJoCo and other folders' helpers are missing.
     """
-    if config.option.markexpr == "gpu" and collection_path.suffix == ".py":
-        return "mark.gpu" not in collection_path.read_text(encoding="utf-8") or None
-    return None
+    if config.option.markexpr != "gpu":
+        return None
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any("mark.gpu" in file.read_text(encoding="utf-8") for file in files) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

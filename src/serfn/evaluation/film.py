@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,8 @@ class Frame:
 def record_frames(env: gymnasium.Env, actor: ChunkActor, *, seed: int, count: int = 6) -> list[Frame]:
     """Run one episode and return `count` frames spread over it, the first and the last included.
 
-    The length of the episode is not known in advance: frames are kept at a stride that doubles whenever twice
-    the wanted number has been collected, so that only a handful of steps are rendered.
+    The episode is run twice from the same seed, first to learn its length: rendering is by far the slower
+    part, so that only the frames that are shown are rendered.
 
     Args:
         env: One environment made with `render_mode="rgb_array"`.
@@ -45,24 +45,24 @@ def record_frames(env: gymnasium.Env, actor: ChunkActor, *, seed: int, count: in
     if count < 2:
         raise SerfnError(f"count is {count}; a film strip needs at least 2 frames")
     rate_hz = task_spec(env).control_hz
+    length = sum(1 for _ in _steps(env, actor, seed)) - 1
+    shown = set(np.linspace(0, length, count).round().astype(int).tolist())
+    return [Frame(step / rate_hz, _render(env)) for step in _steps(env, actor, seed) if step in shown]
+
+
+def _steps(env: gymnasium.Env, actor: ChunkActor, seed: int) -> Iterator[int]:
+    """Run an episode and yield the number of steps done, from 0, after each of them."""
     observation, _ = env.reset(seed=seed)
     actor.reset(seed)
-    kept = [Frame(0.0, _render(env))]
-    stride, step, over = 1, 0, False
+    step, over = 0, False
+    yield step
     while not over:
         for action in actor.act(np.asarray(observation, np.float32)[None])[0]:
             observation, _, terminated, truncated, _ = env.step(action)
-            step += 1
-            over = bool(terminated or truncated)
-            if step % stride == 0 or over:
-                kept.append(Frame(step / rate_hz, _render(env)))
-            if len(kept) > 2 * count and not over:
-                kept = kept[::2]
-                stride *= 2
+            step, over = step + 1, bool(terminated or truncated)
+            yield step
             if over:
                 break
-    chosen = np.unique(np.linspace(0, len(kept) - 1, count).round().astype(int))
-    return [kept[index] for index in chosen]
 
 
 def save_film_strip(frames: Sequence[Frame], path: Path, *, frame_width: int = 240) -> None:
