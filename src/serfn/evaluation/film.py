@@ -85,11 +85,12 @@ def save_film_strip(frames: Sequence[Frame], path: Path, *, frame_width: int = 2
     strip = Image.new("RGBA", (strip_width, frame_height + _CAPTION_HEIGHT), (0, 0, 0, 0))
     draw = ImageDraw.Draw(strip)
     font = ImageFont.load_default(size=_CAPTION_SIZE)
+    decimals = 1 if frames[-1].time_s >= 2 else 2
     for index, frame in enumerate(frames):
         left = index * (frame_width + _GAP)
         image = Image.fromarray(np.ascontiguousarray(frame.rgb[..., :3], np.uint8))
         strip.paste(image.resize((frame_width, frame_height), Image.Resampling.LANCZOS), (left, 0))
-        caption = f"{frame.time_s:.1f} s"
+        caption = f"{frame.time_s:.{decimals}f} s"
         draw.text((left + 2, frame_height + 2), caption, fill=(128, 128, 128, 255), font=font)
     strip.save(path)
 

@@ -87,7 +87,7 @@ def _learning(record: RunRecord, palette: Palette) -> Figure | None:
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     _episode_axis(axes, online, palette)
-    _legend(axes, palette)
+    _legend(figure, axes, palette)
     return figure
 
 
@@ -133,7 +133,7 @@ def _critic(record: RunRecord, palette: Palette) -> Figure | None:
             value.axhline(bound, color=palette.text, lw=1, ls=(0, (1, 2)), label=line)
     value.set_ylabel("Q")
     value.set_xlabel("updates, all stages in a row")
-    _legend(value, palette)
+    _legend(figure, value, palette)
     return figure
 
 
@@ -265,5 +265,14 @@ def _figure(rows: int, palette: Palette, height: float) -> tuple[Figure, list[Ax
     return figure, axes
 
 
-def _legend(axes: Axes, palette: Palette) -> None:
-    axes.legend(frameon=False, labelcolor=palette.text, fontsize=_FONT_SIZE, loc="best")
+def _legend(figure: Figure, axes: Axes, palette: Palette) -> None:
+    """Name the lines below the plot, where they cover nothing."""
+    handles, _ = axes.get_legend_handles_labels()
+    figure.legend(
+        handles=handles,
+        loc="outside lower left",
+        ncols=2,
+        frameon=False,
+        labelcolor=palette.text,
+        fontsize=_FONT_SIZE,
+    )
