@@ -12,7 +12,15 @@ BOUNDS = {"target": 0.3, "rate": 0.02, "low": 0.003, "high": 10.0}
 
 @pytest.mark.parametrize(
     ("divergence", "log_change"),
-    [(0.3, 0.0), (0.45, 0.01), (0.15, -0.01), (100.0, 0.02), (-5.0, -0.02), (math.inf, 0.02), (math.nan, 0.0)],
+    [
+        (0.3, 0.0),
+        (0.45, 0.01),
+        (0.15, -0.01),
+        (100.0, 0.02),
+        (-5.0, -0.02),
+        (math.inf, 0.02),
+        (math.nan, 0.0),
+    ],
 )
 def test_strength_follows_the_divergence_with_bounded_steps(divergence: float, log_change: float) -> None:
     strength = adapt_strength(torch.tensor(0.5), torch.tensor(divergence), **BOUNDS)

@@ -148,7 +148,8 @@ class OptimizedModule:
         """Inverse of `state_dict`; step sizes are the schedule's, not part of the state."""
         self.module.load_state_dict(state["module"])
         groups = self.optimizer.state_dict()["param_groups"]
-        entries = {int(index): entry for index, entry in state["optimizer"].items()}
+        # PyTorch takes the given tensors over without a copy; later steps would change the stored state.
+        entries = {int(index): copy.deepcopy(entry) for index, entry in state["optimizer"].items()}
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
         self.skipped.copy_(state["skipped"])
         self.skipped_in_a_row.copy_(state["skipped_in_a_row"])

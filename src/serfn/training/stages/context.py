@@ -14,9 +14,10 @@ from serfn.core.results import EvaluationResult
 from serfn.core.spec import TaskSpec
 from serfn.critics.base import ChunkCritic
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkReplay
+from serfn.data.replay import ChunkReplay, mixed_batch
 from serfn.training.acting import ActingConfig, BestOfNActor
 from serfn.training.agent import Agent
+from serfn.training.batch import TensorBatch
 from serfn.training.gate import GateDecision, Score
 from serfn.training.metrics import MetricAverages
 
@@ -199,3 +200,16 @@ class StageContext:
         """Return an actor over the agent's present policy and critic."""
         critic: ChunkCritic | None = self.agent.critic if acting.candidates > 1 else None
         return BestOfNActor(self.agent.policy, critic, self.task, acting, how=self.agent.config.aggregate)
+
+    def prior_batch(self, size: int) -> TensorBatch:
+        """Draw demonstrations for one update."""
+        windows = self.agent.critic.supervises_prefixes
+        return self.agent.tensors(self.prior.sample(size, self.rng, window_observations=windows))
+
+    def mixed_batch(self, size: int, online_fraction: float) -> TensorBatch:
+        """Draw demonstrations and own experience in a fixed proportion for one update."""
+        windows = self.agent.critic.supervises_prefixes
+        batch = mixed_batch(
+            self.prior, self.online, size, online_fraction, self.rng, window_observations=windows
+        )
+        return self.agent.tensors(batch)

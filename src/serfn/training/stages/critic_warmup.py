@@ -55,6 +55,6 @@ class CriticWarmup(Stage):
         config, agent = self.config, ctx.agent
 
         def update(step: int) -> Metrics:
-            return agent.critic_step(agent.tensors(ctx.prior.sample(config.batch_size, ctx.rng)))
+            return agent.critic_step(ctx.prior_batch(config.batch_size))
 
         run_updates(ctx, config.steps, update)

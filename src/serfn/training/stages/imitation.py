@@ -70,6 +70,6 @@ class Imitation(Stage):
             agent.set_policy_learning_rate(
                 scheduled_rate(config.schedule, config.learning_rate, step, config.steps)
             )
-            return agent.imitation_step(agent.tensors(ctx.prior.sample(config.batch_size, ctx.rng)))
+            return agent.imitation_step(ctx.prior_batch(config.batch_size))
 
         run_updates(ctx, config.steps, update)

@@ -66,7 +66,7 @@ class Offline(Stage):
         agent.set_policy_learning_rate(agent.config.policy_learning_rate)
 
         def update(step: int) -> Metrics:
-            batch = agent.tensors(ctx.prior.sample(config.batch_size, ctx.rng))
+            batch = ctx.prior_batch(config.batch_size)
             metrics = agent.critic_step(batch)
             if (step + 1) % config.policy_every == 0:
                 # All data are demonstrations here, so that the batch serves as both.

@@ -11,7 +11,6 @@ import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.data.episode import Episode
-from serfn.data.replay import mixed_batch
 from serfn.training.acting import ActingConfig
 from serfn.training.batch import TensorBatch
 from serfn.training.gate import Score, clearly_worse
@@ -207,17 +206,11 @@ class Online(Stage):
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
-        batch = agent.tensors(
-            mixed_batch(ctx.prior, ctx.online, config.batch_size, config.online_fraction, ctx.rng)
-        )
+        batch = ctx.mixed_batch(config.batch_size, config.online_fraction)
         metrics = agent.critic_step(batch)
         if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
             if config.policy_online_fraction != config.online_fraction:
-                batch = agent.tensors(
-                    mixed_batch(
-                        ctx.prior, ctx.online, config.batch_size, config.policy_online_fraction, ctx.rng
-                    )
-                )
+                batch = ctx.mixed_batch(config.batch_size, config.policy_online_fraction)
             metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), config.improvement)
         return metrics
 
@@ -230,9 +223,9 @@ class Online(Stage):
         if config.improvement.anchor == "kl":
             return batch
         if not (config.imitate_best and ctx.online.num_imitable_steps):
-            return agent.tensors(ctx.prior.sample(config.batch_size, ctx.rng))
+            return ctx.prior_batch(config.batch_size)
         half = config.batch_size // 2
-        return agent.tensors(ctx.prior.sample(config.batch_size - half, ctx.rng)).joined(
+        return ctx.prior_batch(config.batch_size - half).joined(
             agent.tensors(ctx.online.sample(half, ctx.rng, imitable_only=True))
         )
 

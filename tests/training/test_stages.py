@@ -1,0 +1,376 @@
+"""Stages as a whole: they learn, they stop and continue with the same numbers, they recover, they judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from serfn.core.errors import CheckpointError, ConfigError
+from serfn.core.results import EvaluationResult
+from serfn.critics.config import CriticConfig
+from serfn.training.agent import AgentConfig
+from serfn.training.config import TrainConfig
+from serfn.training.improvement import ImprovementConfig
+from serfn.training.session import TrainingSession
+from serfn.training.stages.context import STAGES, LoopConfig, TrainingDivergedError
+from serfn.training.stages.critic_warmup import CriticWarmupConfig
+from serfn.training.stages.imitation import ImitationConfig
+from serfn.training.stages.offline import OfflineConfig
+from serfn.training.stages.online import AlarmConfig, OnlineConfig
+
+# The toy run has 24 + 16 + 24 + 3 · 12 = 100 updates; these fall into every stage, off and on the rhythm of checkpoints.
+STOPS = (0, 3, 24, 30, 47, 64, 70, 76, 95)
+
+
+def fingerprint(session: TrainingSession) -> dict[str, Any]:
+    ctx = session.context
+    return {
+        "agent": ctx.agent.state_dict(),
+        "rng": ctx.rng.bit_generator.state,
+        "replay": ctx.online.state_dict(),
+        "state": ctx.state.state_dict(),
+        "best_policy": ctx.best_policy,
+    }
+
+
+def assert_same(first: Any, second: Any, path: str = "") -> None:
+    assert type(first) is type(second), path
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), path
+        for key in first:
+            assert_same(first[key], second[key], f"{path}/{key}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), path
+    elif isinstance(first, np.ndarray):
+        np.testing.assert_array_equal(first, second, err_msg=path)
+    elif isinstance(first, list):
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{path}/{index}")
+    else:
+        assert first == second, path
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, Any]:
+    return {}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_stopped_run_continues_with_the_same_numbers(
+    stop: int,
+    surroundings: Any,
+    toy_config: Callable[..., TrainConfig],
+    tmp_path: Path,
+    uninterrupted: dict[str, Any],
+) -> None:
+    config = toy_config()
+    if not uninterrupted:
+        session = surroundings.make_session(config, tmp_path / "whole")
+        session.run()
+        uninterrupted.update(rows=list(surroundings.rows), end=fingerprint(session))
+        surroundings.rows.clear()
+    surroundings.stop_after = stop
+    with pytest.raises(KeyboardInterrupt):
+        surroundings.make_session(config, tmp_path / "stopped").run()
+    surroundings.stop_after = None
+    session = surroundings.make_session(config, tmp_path / "stopped")
+    session.resume()
+    assert session.state.updates == stop
+    session.run()
+    assert_same(fingerprint(session), uninterrupted["end"])
+    assert_same([list(row) for row in surroundings.rows], [list(row) for row in uninterrupted["rows"]])
+
+
+@pytest.mark.parametrize("callback", ["evaluate", "collect"])
+def test_an_interrupt_inside_a_callback_loses_nothing(
+    callback: str,
+    surroundings: Any,
+    toy_config: Callable[..., TrainConfig],
+    tmp_path: Path,
+) -> None:
+    config = toy_config()
+    whole = surroundings.make_session(config, tmp_path / "whole")
+    whole.run()
+    calls = 0
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return getattr(surroundings, callback)(*args, **kwargs)
+
+    with pytest.raises(KeyboardInterrupt):
+        surroundings.make_session(config, tmp_path / "stopped", **{callback: interrupted}).run()
+    session = surroundings.make_session(config, tmp_path / "stopped")
+    session.resume()
+    session.run()
+    assert_same(fingerprint(session), fingerprint(whole))
+
+
+def test_a_killed_run_continues_from_its_last_checkpoint(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = toy_config()
+    whole = surroundings.make_session(config, tmp_path / "whole")
+    whole.run()
+
+    class Killed(BaseException):
+        pass
+
+    def report(means: dict[str, float]) -> None:
+        if surroundings.session.state.updates > 83:
+            raise Killed
+
+    with pytest.raises(Killed):
+        surroundings.make_session(config, tmp_path / "killed", report=report).run()
+    session = surroundings.make_session(config, tmp_path / "killed")
+    session.resume()
+    assert session.state.stage == "online" and session.state.updates <= 83
+    session.run()
+    assert_same(fingerprint(session), fingerprint(whole))
+
+
+def test_a_finished_run_has_nothing_left_to_do(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = toy_config()
+    surroundings.make_session(config, tmp_path).run()
+    session = surroundings.make_session(config, tmp_path)
+    session.resume()
+    before = fingerprint(session)
+    session.run()
+    assert_same(fingerprint(session), before)
+
+
+def test_another_configuration_cannot_be_resumed(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    surroundings.make_session(toy_config(), tmp_path).run(["imitation"])
+    other = surroundings.make_session(toy_config(agent=AgentConfig(polyak=0.5)), tmp_path)
+    with pytest.raises(CheckpointError, match=r"agent\.polyak: stored 0\.01, now 0\.5"):
+        other.resume()
+
+
+def test_stages_can_be_run_one_by_one(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = toy_config()
+    whole = surroundings.make_session(config, tmp_path / "whole")
+    whole.run()
+    for number in range(len(STAGES)):
+        session = surroundings.make_session(config, tmp_path / "parts")
+        if number:
+            session.resume()
+        session.run(STAGES[: number + 1])
+    assert_same(fingerprint(session), fingerprint(whole))
+    with pytest.raises(ConfigError, match="stands in stage 'online'"):
+        session.run(["imitation"])
+    with pytest.raises(ConfigError, match="dreaming"):
+        session.run(["dreaming"])
+
+
+def test_four_stages_improve_the_return(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    improvement = ImprovementConfig(strength=0.01, target_divergence=1.0, min_strength=1e-4)
+    config = toy_config(
+        agent=AgentConfig(discount=0.8, policy_learning_rate=1e-3, polyak=0.02, critic_learning_rate=1e-3),
+        imitation=ImitationConfig(steps=300, batch_size=64, learning_rate=3e-3),
+        critic_warmup=CriticWarmupConfig(steps=300, batch_size=64),
+        offline=OfflineConfig(steps=300, batch_size=64, improvement=improvement),
+        online=OnlineConfig(
+            episodes=64,
+            episodes_per_round=16,
+            updates_per_round=200,
+            batch_size=64,
+            improvement=improvement,
+            alarms=AlarmConfig(max_divergence=None),
+        ),
+        loop=LoopConfig(),
+    )
+    surroundings.make_session(config, tmp_path).run()
+    final = {stage: score for stage, closing, score in surroundings.scores if closing}
+    assert final["offline"] > final["imitation"] + 0.2
+    assert final["online"] > final["imitation"] + 0.8
+
+
+def test_updates_that_are_not_finite_return_to_the_last_good_state(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(loop=LoopConfig(report_every=4, checkpoint_every=8, max_skipped=3))
+    session = surroundings.make_session(config, tmp_path)
+    agent, imitate = session.context.agent, session.context.agent.imitation_step
+
+    def broken(batch: Any) -> Any:
+        # A finite spoiling of the weights, as a wild update would leave behind, from which every loss is NaN.
+        if session.state.step == 9:
+            with torch.no_grad():
+                next(agent.policy.parameters()).fill_(torch.nan)
+        return imitate(batch)
+
+    monkeypatch.setattr(agent, "imitation_step", broken)
+    session.run(["imitation"])
+    assert all(parameter.isfinite().all() for parameter in agent.policy.parameters())
+    rollback = session.state.gates[0]
+    assert not rollback.promoted and "not finite" in rollback.reason
+    assert session.state.gates[-1].promoted
+
+
+def test_training_that_stays_broken_gives_up(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(loop=LoopConfig(report_every=4, checkpoint_every=4, max_skipped=3, max_rollbacks=2))
+    session = surroundings.make_session(config, tmp_path)
+    agent, imitate = session.context.agent, session.context.agent.imitation_step
+
+    def broken(batch: Any) -> Any:
+        with torch.no_grad():
+            next(agent.policy.parameters()).fill_(torch.nan)
+        return imitate(batch)
+
+    monkeypatch.setattr(agent, "imitation_step", broken)
+    with pytest.raises(TrainingDivergedError, match="after 2 returns"):
+        session.run()
+
+
+def scripted(scores: dict[str, float]) -> Callable[..., EvaluationResult]:
+    def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
+        score = scores[stage]
+        return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score,) * 4, {}, 10.0)
+
+    return evaluate
+
+
+@pytest.mark.parametrize("enforced", [True, False])
+def test_a_stage_that_makes_the_policy_worse_is_not_promoted(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, enforced: bool
+) -> None:
+    scores = scripted({"imitation": 3.0, "offline": 2.0})
+    session = surroundings.make_session(toy_config(enforce_gates=enforced), tmp_path, evaluate=scores)
+    session.run(["imitation"])
+    clone = session.context.agent.policy_state()["module"]
+    session.run(["imitation", "critic_warmup", "offline"])
+    assert [gate.promoted for gate in session.state.gates] == [True, False]
+    assert session.state.best is not None and session.state.best.mean == 3.0
+    policy = session.context.agent.policy.state_dict()
+    assert all(torch.equal(policy[name], clone[name]) for name in clone) is enforced
+    assert session.store.load("best")["state"]["stage"] == "imitation"
+
+
+def online_config(toy_config: Callable[..., TrainConfig], **alarms: Any) -> TrainConfig:
+    return toy_config(
+        online=OnlineConfig(
+            episodes=12,
+            episodes_per_round=4,
+            updates_per_round=12,
+            batch_size=16,
+            evaluate_every=0,
+            alarms=AlarmConfig(**alarms),
+        )
+    )
+
+
+def test_a_divergence_alarm_returns_the_policy_to_the_start(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    session = surroundings.make_session(online_config(toy_config, max_divergence=1e-9), tmp_path)
+    session.run(STAGES)
+    rollbacks = [gate for gate in session.state.gates if gate.score is None]
+    assert rollbacks and all("KL / D" in gate.reason and gate.stage == "online" for gate in rollbacks)
+    assert any("rolled back" in note for note in surroundings.notes)
+
+
+def test_a_round_of_failures_returns_the_policy_to_the_start(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    def collect(actor: Any, episodes: int, first_episode: int) -> list[Any]:
+        collected = surroundings.collect(actor, episodes, first_episode)
+        # From the third round on, when the policy has moved, everything fails.
+        failing = first_episode >= 8
+        return [dataclasses.replace(e, terminated=failing, truncated=not failing) for e in collected]
+
+    config = online_config(toy_config, max_divergence=None, max_failures=2)
+    session = surroundings.make_session(config, tmp_path, collect=collect)
+    session.run(STAGES)
+    rollbacks = [gate for gate in session.state.gates if gate.score is None]
+    assert len(rollbacks) == 1 and "4 episodes of a round failed" in rollbacks[0].reason
+
+
+def test_an_evaluation_clearly_below_the_best_returns_the_policy(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    interim = iter([5.0, 1.0, 4.9])
+
+    def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
+        score = 5.0 if final else next(interim)
+        return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
+
+    config = toy_config(
+        online=OnlineConfig(
+            episodes=12, episodes_per_round=4, updates_per_round=12, batch_size=16, evaluate_every=1
+        )
+    )
+    session = surroundings.make_session(config, tmp_path, evaluate=evaluate)
+    session.run()
+    rollbacks = [gate for gate in session.state.gates if gate.score is None]
+    assert len(rollbacks) == 1 and "clearly below" in rollbacks[0].reason
+
+
+def test_robot_time_ends_the_online_stage(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    # Four episodes of 12 steps at 10 Hz are 0.08 minutes.
+    online = OnlineConfig(
+        episodes=100, robot_minutes=0.1, episodes_per_round=4, updates_per_round=4, batch_size=8
+    )
+    session = surroundings.make_session(toy_config(online=online), tmp_path)
+    session.run()
+    assert session.state.episodes == 8
+    assert session.state.robot_steps == 96
+
+
+def test_the_policy_waits_until_the_critic_knows_the_robot(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    surroundings.make_session(toy_config(), tmp_path).run()
+    moved = [step for stage, step, means in surroundings.rows if stage == "online" and "policy/kl" in means]
+    assert min(moved) > 12
+
+
+@pytest.mark.parametrize("operator", ["advantage_weighted", "own_samples"])
+@pytest.mark.parametrize("anchor", ["kl", "nll"])
+def test_other_operators_run_through_all_stages(
+    operator: Any, anchor: Any, surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    improvement = ImprovementConfig(operator=operator, anchor=anchor, strength=0.1)
+    config = toy_config(
+        offline=OfflineConfig(steps=6, batch_size=16, improvement=improvement),
+        online=OnlineConfig(
+            episodes=8,
+            episodes_per_round=4,
+            updates_per_round=6,
+            batch_size=16,
+            policy_delay_rounds=0,
+            imitate_best=True,
+            improvement=improvement,
+        ),
+    )
+    session = surroundings.make_session(config, tmp_path)
+    session.run()
+    assert session.context.agent.skipped == 0
+
+
+def test_a_transformer_critic_learns_from_every_prefix(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    critic = CriticConfig(kind="transformer", head="hl_gauss", width=16, depth=1, v_min=-1.0, v_max=1.0)
+    session = surroundings.make_session(toy_config(critic=critic), tmp_path)
+    session.run()
+    assert session.context.agent.skipped == 0
