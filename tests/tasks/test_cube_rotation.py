@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gymnasium
-import mujoco
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -19,11 +18,11 @@ from serfn.tasks.registry import register_envs, task
 HOLD = GRASP_RAD[1:].astype(np.float32)
 
 
-def _run(env: OrcaCubeRotation, steps: int, seed: int, action=HOLD) -> tuple[np.ndarray, list[float]]:
+def _run(env: OrcaCubeRotation, steps: int, seed: int) -> tuple[np.ndarray, list[float]]:
     observation, _ = env.reset(seed=seed)
     rewards = []
     for _ in range(steps):
-        observation, reward, terminated, truncated, _ = env.step(action)
+        observation, reward, terminated, truncated, _ = env.step(HOLD)
         rewards.append(reward)
         if terminated or truncated:
             break
@@ -46,9 +45,7 @@ def test_same_seed_and_actions_give_the_same_trajectory(plant: str) -> None:
     runs = []
     for env in (OrcaCubeRotation(plant=plant), OrcaCubeRotation(plant=plant)):
         observation, _ = env.reset(seed=3)
-        trace = [observation]
-        for action in actions:
-            trace.append(env.step(action)[0])
+        trace = [observation, *(env.step(action)[0] for action in actions)]
         runs.append(np.stack(trace))
     np.testing.assert_array_equal(runs[0], runs[1])
 
@@ -142,7 +139,7 @@ def test_nothing_but_contact_and_gravity_acts_on_the_cube() -> None:
     model = env.cube.model
     assert model.neq == 0
     assert not env.cube.data.xfrc_applied.any()
-    assert (model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_JOINT)).all()
+    assert (model.actuator_trntype == 0).all()  # every motor turns a joint
     assert model.nu == 17
     cube = model.body("cube").id
     assert model.body_gravcomp[cube] == 0
@@ -210,5 +207,6 @@ def test_rendering_shows_the_cube() -> None:
     env.close()
     assert frame is not None
     assert frame.shape == (480, 480, 3)
-    orange = (frame[..., 0] > 150) & (frame[..., 2] < 110) & (frame[..., 1] < 170)
-    assert orange.mean() > 0.002
+    red, green, blue = np.moveaxis(frame.astype(int), -1, 0)
+    orange = (red > green + 20) & (green > blue + 20)
+    assert orange.mean() > 0.01

@@ -1,7 +1,8 @@
 """Training the simulation teachers with PPO from Stable-Baselines3 (extra `teacher`).
 
-One small network per direction of rotation, trained through the curriculum of `tasks.orca_hand.cube_teacher_env` and
-exported, with its observation statistics folded in, as plain arrays that run without torch.
+One small network per direction of rotation, trained through the curriculum of
+`tasks.orca_hand.cube_teacher_env` and exported, with its observation statistics folded in, as plain arrays
+that run without torch.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -28,6 +29,7 @@ from serfn.tasks.orca_hand.cube_teacher_env import (
 try:
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.running_mean_std import RunningMeanStd
     from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 except ImportError as error:
     raise ConfigError("training a teacher needs Stable-Baselines3: pip install 'serfn[teacher]'") from error
@@ -51,7 +53,9 @@ class _BatchVecEnv(VecEnv):
             env.num_envs, observations, gymnasium.spaces.Box(-1.5, 1.5, (ACTION_DIM,), np.float32)
         )
         self.batch = env
-        self.totals = dict.fromkeys(("steps", "rotation", "failed", "dropped", "reward"), 0.0)
+        self.totals: dict[str, float] = dict.fromkeys(
+            ("steps", "rotation", "failed", "dropped", "reward"), 0.0
+        )
 
     def reset(self) -> np.ndarray:
         return self.batch.reset()
@@ -152,7 +156,8 @@ def train_cube_teacher(
         direction: `ccw` or `cw`, seen from above.
         out: folder, created if needed.
         seed: seed of everything.
-        scale: factor on the curriculum's steps; 1 takes under an hour on two cores for both directions in parallel.
+        scale: factor on the curriculum's steps; 1 takes under an hour on two cores for both directions in
+            parallel.
         simulations: batch size of the simulation.
         report: receives a dictionary of figures about every 100 000 steps.
 
@@ -223,9 +228,10 @@ def _new_model(env: VecNormalize, seed: int) -> PPO:
 def _export(model: PPO, normalizer: VecNormalize, path: Path) -> None:
     layers = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)]
     layers.append(model.policy.action_net)
+    statistics = cast(RunningMeanStd, normalizer.obs_rms)
     arrays = {
-        "observation_mean": normalizer.obs_rms.mean.astype(np.float32),
-        "observation_std": np.sqrt(normalizer.obs_rms.var + normalizer.epsilon).astype(np.float32),
+        "observation_mean": statistics.mean.astype(np.float32),
+        "observation_std": np.sqrt(statistics.var + normalizer.epsilon).astype(np.float32),
         "action_std": model.policy.log_std.detach().exp().numpy(),
     }
     for index, layer in enumerate(layers):

@@ -1,7 +1,8 @@
 """The demonstrator of cube rotation: two simulation teachers, one per direction, as plain NumPy networks.
 
-The weights are trained by `serfn teacher` (see `runtime.teacher`) on the nominal simulation and ship with the package. A
-demonstrator turns one way for a whole episode; the way is drawn per episode, so that a set of demonstrations has two modes.
+The weights are trained by `serfn teacher` (see `runtime.teacher`) on the nominal simulation and ship with the
+package. A demonstrator turns one way for a whole episode; the way is drawn per episode, so that a set of
+demonstrations has two modes.
 """
 
 from __future__ import annotations

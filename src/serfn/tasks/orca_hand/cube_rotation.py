@@ -1,22 +1,25 @@
-"""`serfn/OrcaCubeRotation-v0`: turn a cube about the vertical, held palm down by the fingertips of the ORCA hand.
+"""`serfn/OrcaCubeRotation-v0`: turn a cube about the vertical, held palm down by the fingertips.
 
-**Task.** The cube hangs in a five-finger grasp, nothing beneath it. Turn it, either way: the direction counts from the moment
-when the cube has turned by `DIRECTION_LATCH_RAD` and is part of the observation from then on; before that both ways are open
-and a demonstration set has two modes. Dropping the cube ends the episode.
+**Task.** The cube hangs in a five-finger grasp, nothing beneath it. Turn it, either way: the direction counts
+from the moment when the cube has turned by `DIRECTION_LATCH_RAD` and is part of the observation from then on;
+before that both ways are open and a demonstration set has two modes. Dropping the cube ends the episode.
 
-**Observation** [96] float32, SI units: the 95 features of `cube_simulation.OBSERVATION_NAMES` and the latched direction
-(-1 clockwise seen from above, 0 open, +1 counter-clockwise).
+**Observation** [96] float32, SI units: the 95 features of `cube_simulation.OBSERVATION_NAMES` and the latched
+direction (-1 clockwise seen from above, 0 open, +1 counter-clockwise).
 
 **Action** [16] joint targets in rad (all joints but the wrist), rate limited to 0.15 rad per step; 20 Hz.
 
-**Reward**, what a lab could measure: `progress`, the yaw turned in the chosen direction during the step in rad, clipped to
-±0.1 rad (19 rev/min); `drop`, -10 rad once. **End**: the cube is 50 mm below or 60 mm aside of the grasp centre, the simulation
-diverges, or 20 s are over (truncation).
+**Reward**, what a lab could measure: `progress`, the yaw turned in the chosen direction during the step in
+rad, clipped to ±0.1 rad (19 rev/min); `drop`, -10 rad once. **End**: the cube is 50 mm below or 60 mm aside
+of the grasp centre, the simulation diverges, or 20 s are over (truncation).
 
-**Metrics** in `info["episode_metrics"]`: `rev_per_min`, net turns in the chosen direction divided by the *planned* length of the
-episode, so that time lost by a drop counts as standing still (it is also the `score`); `turns`; `dropped`; `seconds`.
-**Success**: at least one net turn and not dropped.
+**Metrics** in `info["episode_metrics"]`: `rev_per_min`, net turns in the chosen direction divided by the
+*planned* length of the episode, so that time lost by a drop counts as standing still (it is also the
+`score`); `turns`; `dropped`; `seconds`. **Success**: at least one net turn and not dropped.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
 
 from __future__ import annotations
 
@@ -39,7 +42,8 @@ from serfn.tasks.orca_hand.cube_simulation import (
 )
 from serfn.tasks.orca_hand.environment import HandEnvironment, Outcome
 from serfn.tasks.orca_hand.model import PhysicsConfig
-from serfn.tasks.orca_hand.plant import Plant, plant as resolve_plant
+from serfn.tasks.orca_hand.plant import Plant
+from serfn.tasks.orca_hand.plant import plant as resolve_plant
 from serfn.tasks.orca_hand.rotation import perturb_quaternion, wrap_angle
 
 Direction = Literal["either", "ccw", "cw"]
@@ -115,7 +119,7 @@ class OrcaCubeRotation(HandEnvironment):
         """Advance the yaw and return `progress` and `drop` in radians."""
         state = self.cube.state()
         yaw = float(state.yaw)
-        self._turned_rad += float(wrap_angle(np.float64(yaw - self._yaw)))
+        self._turned_rad += float(wrap_angle(np.asarray(yaw - self._yaw)))
         self._yaw = yaw
         if self.direction == 0 and abs(self._turned_rad) >= DIRECTION_LATCH_RAD:
             self.direction = float(np.sign(self._turned_rad))

@@ -1,8 +1,12 @@
 """The physics of palm-down cube rotation: a cube in the grasp of the ORCA hand, before any notion of reward.
 
-One `CubeSimulation` is one hand with one cube. `observation_features` turns states into observations for one simulation or
-for a whole batch of them, so that demonstrators trained on many simulations see exactly what a policy sees.
+One `CubeSimulation` is one hand with one cube. `observation_features` turns states into observations for one
+simulation or for a whole batch of them, so that demonstrators trained on many simulations see exactly what a
+policy sees.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from serfn.tasks.orca_hand.model import (
     NUM_JOINTS,
     OBJECT_CONAFFINITY,
     OBJECT_CONTYPE,
+    Collision,
     PhysicsConfig,
     joint_limits,
     palm_down_hand,
@@ -34,19 +39,30 @@ GRASP_CENTRE_M = np.array([0.0037, 0.0468, 0.1804])
 CONTROL_HZ = 20
 NOMINAL_MOTOR_GAIN = 2.0
 
-# Five fingers on the cube's faces, and the same posture opened by about 15 mm, in the order of `JOINTS` (radians). The
-# static grasp holds the cube for 10 s from any start within ±4 mm and ±0.3 rad with at most 0.19 Nm.
+# Five fingers on the cube's faces, and the same posture opened by about 15 mm, in rad in the order of `JOINTS`.
+# The static grasp holds the cube from any start within the default randomisation.
 GRASP_RAD = np.array([
-    -0.15, 0.3116, -0.8545, 0.0054, 0.6308, -0.2139, 1.1591, 0.7615, -0.0074, 0.7752, 0.8977, 0.1723, 0.8334, 0.6509,
+    -0.15,
+    0.3116, -0.8545, 0.0054, 0.6308,
+    -0.2139, 1.1591, 0.7615,
+    -0.0074, 0.7752, 0.8977,
+    0.1723, 0.8334, 0.6509,
     -0.1224, 1.6693, -0.2,
 ])  # fmt: skip
 OPEN_RAD = np.array([
-    -0.15, 0.2041, -1.0821, 0.0292, 0.8304, -0.6358, 1.0633, 0.8048, -0.0066, 0.7704, 0.7508, 0.124, 0.9511, 0.1267,
+    -0.15,
+    0.2041, -1.0821, 0.0292, 0.8304,
+    -0.6358, 1.0633, 0.8048,
+    -0.0066, 0.7704, 0.7508,
+    0.124, 0.9511, 0.1267,
     0.114, 1.4953, -0.2,
 ])  # fmt: skip
 
 _CLOSING_S, _SETTLING_S = 0.4, 0.3
 _DIVERGED = 1e4
+
+Snapshot = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Joint and object positions, their velocities, and the joint targets."""
 
 
 @dataclass(frozen=True)
@@ -194,11 +210,11 @@ class CubeSimulation:
         mujoco.mj_step(model, data, round(_SETTLING_S / self._physics.timestep_s))
         self._transmission.reset(self.targets)
 
-    def snapshot(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def snapshot(self) -> Snapshot:
         """Return (positions, velocities, targets), enough to `restore` this moment."""
         return self.data.qpos.copy(), self.data.qvel.copy(), self.targets.copy()
 
-    def restore(self, snapshot: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot of this or another simulation."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:], self.data.qvel[:], self.targets = snapshot[0], snapshot[1], snapshot[2].copy()
@@ -207,7 +223,7 @@ class CubeSimulation:
         self._transmission.reset(self.targets)
 
     def step(self, targets: np.ndarray) -> None:
-        """Advance one control period (50 ms) while the motors follow `targets` [17] through the plant's transmission."""
+        """Advance one control period (50 ms): the motors follow `targets` [17] through the transmission."""
         self.targets = np.clip(targets, self.low, self.high)
         for effective, steps in self._transmission.schedule(self.targets):
             self.data.ctrl[:NUM_JOINTS] = effective
@@ -230,7 +246,7 @@ class CubeSimulation:
 
     @property
     def finite(self) -> bool:
-        """Whether the simulation is still healthy: no NaN and no speed that only a diverging solver can give."""
+        """Whether the simulation is healthy: no NaN, and no speed that only a diverging solver can give."""
         return bool(np.isfinite(self.data.qpos).all() and np.abs(self.data.qvel).max() < _DIVERGED)
 
 
@@ -240,7 +256,7 @@ def visual_model(plant: Plant, physics: PhysicsConfig) -> mujoco.MjModel:
 
 
 @lru_cache(maxsize=8)
-def _compiled(collision: str, physics: PhysicsConfig, *, visual: bool) -> mujoco.MjModel:
+def _compiled(collision: Collision, physics: PhysicsConfig, *, visual: bool) -> mujoco.MjModel:
     spec = palm_down_hand(collision, physics, visual=visual)
     body = spec.worldbody.add_body(name="cube", pos=GRASP_CENTRE_M)
     body.add_freejoint(name="cube")

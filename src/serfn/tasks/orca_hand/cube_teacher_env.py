@@ -1,7 +1,8 @@
 """Many cube simulations side by side with a shaped reward, for training a simulation teacher.
 
-The teacher may use what a robot cannot: rewards from the true state, starts from visited states, thousands of drops. It sees
-the same 95 numbers as a policy (without the direction) and commands a change of the joint targets.
+The teacher may use what a robot cannot: rewards from the true state, starts from visited states, thousands of
+drops. It sees the same 95 numbers as a policy (without the direction) and commands a change of the joint
+targets.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from serfn.tasks.orca_hand.cube_simulation import (
     CubeSimulation,
     CubeState,
     Randomization,
+    Snapshot,
     observation_features,
 )
 from serfn.tasks.orca_hand.model import NUM_JOINTS, PhysicsConfig
@@ -76,14 +78,14 @@ class CubeTeacherEnv:
         self._max_steps = round(episode_s * CONTROL_HZ)
         self._sims = [CubeSimulation(PLANTS["nominal"], stage.physics) for _ in range(simulations)]
         self._grasps = self._collect_grasps(192)
-        self._visited: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._candidates: list[tuple[int, tuple] | None] = [None] * simulations
+        self._visited: list[Snapshot] = []
+        self._candidates: list[Snapshot | None] = [None] * simulations
         self._age = np.zeros(simulations, dtype=int)
         self._steps = np.zeros(simulations, dtype=int)
         self._yaw = np.zeros(simulations)
 
     def reset(self) -> np.ndarray:
-        """Start every simulation, at staggered ages so that episodes do not end together; return observations."""
+        """Start every simulation and return observations; ages are staggered so that ends are spread out."""
         for index in range(self.num_envs):
             self._reset_one(index)
         self._steps[:] = self._rng.integers(0, self._max_steps, self.num_envs)
@@ -96,8 +98,8 @@ class CubeTeacherEnv:
             actions: changes of the joint targets [batch, 16] in units of `ACTION_SCALE_RAD`.
 
         Returns:
-            observations after any reset [batch, 95], rewards, failed, timed out [batch], and the observations before the
-            reset [batch, 95].
+            observations after any reset [batch, 95], rewards, failed, timed out [batch], and the observations
+            before the reset [batch, 95].
         """
         actions = np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT)
         for sim, action in zip(self._sims, actions, strict=True):
@@ -167,13 +169,15 @@ class CubeTeacherEnv:
             self._candidates[index] = self._sims[index].snapshot()
         for index in np.flatnonzero((self._age == CONTROL_HZ) & ~failed):
             candidate = self._candidates[index]
+            if candidate is None:
+                continue
             if len(self._visited) < 3000:
                 self._visited.append(candidate)
             else:
                 self._visited[self._rng.integers(3000)] = candidate
             self._age[index] = -int(self._rng.integers(5, 40))
 
-    def _collect_grasps(self, count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _collect_grasps(self, count: int) -> list[Snapshot]:
         sim, rng, grasps = self._sims[0], self._rng, []
         while len(grasps) < count:
             targets = GRASP_RAD + 0.06 * rng.standard_normal(NUM_JOINTS)
@@ -202,18 +206,20 @@ def teacher_targets(targets: np.ndarray, action: np.ndarray) -> np.ndarray:
 
 
 def curriculum(scale: float = 1.0) -> Sequence[TeacherStage]:
-    """Return the stages: grasp and turn on soft contacts, survive, then turn fast on the stiff contacts of the task.
+    """Return the stages: learn to turn the cube, then to keep turning it from wherever the hand has been.
 
     Args:
         scale: factor on the number of steps of every stage.
     """
-    soft = PhysicsConfig(timestep_s=0.01, solimp=(0.9, 0.95, 0.001))
     stiff = PhysicsConfig(timestep_s=0.005)
-    survival = {"alive": 0.3, "failure_penalty": 25.0, "position_weight": 20.0, "visited_starts": 0.5}
     return (
-        TeacherStage("turn", round(1_200_000 * scale), soft),
-        TeacherStage("survive", round(1_000_000 * scale), soft, speed_cap_rad_s=0.8, **survival),
+        TeacherStage("turn", round(1_500_000 * scale), stiff),
         TeacherStage(
-            "stiff", round(3_500_000 * scale), stiff, speed_cap_rad_s=1.5, tracking_weight=0.03, **survival
+            "keep",
+            round(2_000_000 * scale),
+            stiff,
+            failure_penalty=20.0,
+            tracking_weight=0.03,
+            visited_starts=0.4,
         ),
     )

@@ -1,8 +1,12 @@
 """What every task of the ORCA-hand family shares as a Gymnasium environment.
 
-A task supplies a simulation, features, reward terms and an outcome; this base class supplies the life cycle, the action
-contract, rendering and the bookkeeping in `info`. Actions are absolute joint targets in radians, rate limited.
+A task supplies a simulation, features, reward terms and an outcome; this base class supplies the life cycle,
+the action contract, rendering and the bookkeeping in `info`. Actions are absolute joint targets in radians,
+rate limited.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ class Simulation(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task says after a step: whether the episode is over, whether it counts as a success so far, its metrics."""
+    """What a task says after a step: whether the episode is over, is a success so far, and its metrics."""
 
     terminated: bool
     success: bool
@@ -52,7 +56,8 @@ class Outcome:
 class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
     """Base class of the family's Gymnasium environments.
 
-    Action: absolute targets of the moving joints [action] in rad, inside the joint limits; each target moves by at most
+    Action: absolute targets of the moving joints [action] in rad, inside the joint limits; each target moves
+        by at most
     `MAX_TARGET_CHANGE_RAD` per control step (50 ms). Joints before `first_joint` keep their angle.
     """
 
@@ -88,6 +93,7 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         self.max_steps = round(episode_s * self.control_hz)
         low, high = simulation.low[self.first_joint :], simulation.high[self.first_joint :]
         self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        self._action_shape = low.shape
         self.observation_space = spaces.Box(-np.inf, np.inf, (len(observation_names),), np.float32)
         self._renderer: OffscreenRenderer | None = None
 
@@ -127,10 +133,8 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
             ValueError: the action has the wrong shape or is not finite.
         """
         action = np.asarray(action, dtype=np.float64)
-        if action.shape != self.action_space.shape or not np.isfinite(action).all():
-            raise ValueError(
-                f"action must be {self.action_space.shape[0]} finite joint targets, got {action}"
-            )
+        if action.shape != self._action_shape or not np.isfinite(action).all():
+            raise ValueError(f"action must be {self._action_shape[0]} finite joint targets, got {action}")
         sim = self.simulation
         targets = sim.targets.copy()
         change = np.clip(action - targets[self.first_joint :], -MAX_TARGET_CHANGE_RAD, MAX_TARGET_CHANGE_RAD)
@@ -158,7 +162,7 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
             "episode_metrics": {**self.outcome().metrics, "simulation_diverged": 1.0},
             "simulation_diverged": True,
         }
-        return np.zeros(self.observation_space.shape, np.float32), self.failure_reward, True, False, info
+        return np.zeros(len(self.observation_names), np.float32), self.failure_reward, True, False, info
 
     failure_reward: float = 0.0
 

@@ -1,10 +1,14 @@
-"""The right ORCA hand as a MuJoCo specification: shipped kinematics and inertia, our choice of contact geometry.
+"""The right ORCA hand as a MuJoCo specification: shipped kinematics and inertia, chosen contact geometry.
 
-The hand's meshes, joints, inertias and motors come from the `orca_sim` package. Only the soft parts (the "skin" of the
-links and of the palm) can touch things; the printed bones beneath them are left out of collision. Collision is either
-one capsule per link fitted to its skin mesh (fast, the nominal simulation) or the convex hulls of those meshes
-(slower, a different contact geometry). Lengths are in metres, angles in radians, torques in newton metres.
+The hand's meshes, joints, inertias and motors come from the `orca_sim` package. Only the soft parts (the
+"skin" of the links and of the palm) can touch things; the printed bones beneath them are left out of
+collision. Collision is either one capsule per link fitted to its skin mesh (fast, the nominal simulation) or
+the convex hulls of those meshes (slower, a different contact geometry). Lengths are in metres, angles in
+radians, torques in newton metres.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
 
 from __future__ import annotations
 
@@ -166,8 +170,8 @@ def _make_skin(
         geom.type = mujoco.mjtGeom.mjGEOM_BOX
         geom.pos, geom.size = (low + high) / 2, (high - low) / 2
         return
-    # The skin is a sleeve along the link's z axis that ends in a dome at the fingertip: its mean half-width is the
-    # capsule's radius, and the dome touches the mesh's end.
+    # The skin is a sleeve along the link's z axis that ends in a dome at the fingertip: its mean half-width
+    # is the capsule's radius, and the dome touches the mesh's end.
     radius = float((high - low)[:2].mean() / 2)
     x, y = (low + high)[:2] / 2
     is_tip = link.endswith("_dp") or (link.endswith("_ip") and not link.startswith("thumb"))

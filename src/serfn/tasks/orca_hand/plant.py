@@ -1,7 +1,7 @@
 """Plants: how the machine that executes a policy differs from the simulation in which it was demonstrated.
 
-Demonstrations are recorded on `nominal`; the others stand in for a real hand that the policy has never met. They change
-the machine and its sensors only, never the task, the reward or the forces on the object.
+Demonstrations are recorded on `nominal`; the others stand in for a real hand that the policy has never met.
+They change the machine and its sensors only, never the task, the reward or the forces on the object.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ class Plant:
         collision: contact geometry of the skin.
         motor_gain: factor on the motors' position gain (weak tendons, sagging supply).
         latency_s: delay between a command and its arrival at the motors, at most one control period.
-        backlash_rad: width of the play between motor and joint (loose tendons): a joint's effective target follows
-            the commanded one only outside this band.
+        backlash_rad: width of the play between motor and joint (loose tendons): a joint's effective target
+            follows the commanded one only outside this band.
         joint_noise_rad: standard deviation of the joint position sensor.
         joint_velocity_noise_rad_s: standard deviation of the joint velocity estimate.
         object_position_noise_m: standard deviation of the tracked object position.
-        object_rotation_noise_rad: standard deviation of the tracked object orientation (small rotation vector).
-        object_velocity_noise: factor by which the object's velocity estimate is noisy (m/s; ten times that in rad/s).
+        object_rotation_noise_rad: standard deviation of the tracked object orientation (small rotation
+            vector).
+        object_velocity_noise: factor by which the object's velocity estimate is noisy (m/s; ten times that in
+            rad/s).
     """
 
     collision: Collision = "capsules"
@@ -83,8 +85,8 @@ def plant(choice: str | Plant) -> Plant:
 class Transmission:
     """Latency and backlash between the commanded targets and those that reach the motors.
 
-    Backlash is the play operator: the output moves only when the input pushes it at the edge of a band of the given
-    width (Brokate and Sprekels, Hysteresis and Phase Transitions, 1996, section 2.1).
+    Backlash is the play operator: the output moves only when the input pushes it at the edge of a band of the
+    given width (Brokate and Sprekels, Hysteresis and Phase Transitions, 1996, section 2.1).
     """
 
     def __init__(self, plant: Plant, period_s: float, timestep_s: float) -> None:
@@ -102,7 +104,7 @@ class Transmission:
         self._effective = np.array(targets, dtype=np.float64)
 
     def schedule(self, targets: np.ndarray) -> list[tuple[np.ndarray, int]]:
-        """Return what the motors follow during this period: (targets [joints], number of simulation steps) in order."""
+        """Return what the motors follow in this period: (targets [joints], simulation steps), in order."""
         before = self._effective
         self._effective = np.clip(before, targets - self._half_width, targets + self._half_width)
         phases = [

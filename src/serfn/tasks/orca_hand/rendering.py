@@ -1,5 +1,8 @@
 """Offscreen rendering that needs no display: EGL first, then OSMesa, unless `MUJOCO_GL` says otherwise."""
 
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
+
 from __future__ import annotations
 
 import importlib
@@ -27,7 +30,8 @@ class OffscreenRenderer:
             model: the scene with its visual geometry.
             height: frame height in pixels.
             width: frame width in pixels.
-            camera: attributes of `mujoco.MjvCamera`: lookat (m), distance (m), azimuth and elevation (degrees).
+            camera: attributes of `mujoco.MjvCamera`: lookat (m), distance (m), azimuth and elevation
+                (degrees).
 
         Raises:
             RenderingUnavailableError: no OpenGL implementation works here.
@@ -74,8 +78,9 @@ def _open_context(width: int, height: int) -> Any:
         try:
             return importlib.import_module(name).GLContext(width, height)
         # The bindings raise whatever their loader meets: ImportError, AttributeError, OSError, RuntimeError.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             reasons.append(f"{name}: {error}")
     raise RenderingUnavailableError(
-        f"cannot render without a display ({'; '.join(reasons)}); install libegl1 and libgl1-mesa-dri (or libosmesa6)"
+        f"cannot render without a display ({'; '.join(reasons)}); "
+        "install libegl1 and libgl1-mesa-dri (or libosmesa6)"
     )
