@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -58,6 +59,16 @@ def test_unusable_environments_are_named(env_id: str, message: str) -> None:
 def test_refused_options_are_named() -> None:
     with pytest.raises(SerfnError, match=r"refuses the options \{'colour': 'red'\}.*colour"):
         make_env("test/Counter-v0", colour="red")
+
+
+def test_environment_that_breaks_while_it_is_made_is_named() -> None:
+    gymnasium.register("test/Broken-v0", f"{__name__}:broken")
+    with pytest.raises(SerfnError, match=r"'test/Broken-v0' fails in its own code \(no such joint\)"):
+        make_env("test/Broken-v0")
+
+
+def broken() -> gymnasium.Env:
+    raise AssertionError("no such joint")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,12 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
         raise SerfnError(
             f"environment '{env_id}' refuses the options {kwargs}: {_first_line(error)}; correct them"
         ) from error
+    except AssertionError as error:
+        # Environments of other packages check their own models by assertions when they are made.
+        raise SerfnError(
+            f"environment '{env_id}' fails in its own code ({_first_line(error)}); check that its package "
+            "supports the installed versions of gymnasium and mujoco"
+        ) from error
     try:
         _require_bounded_actions(env.action_space)
         return FlatFloatObservation(env)
