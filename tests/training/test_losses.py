@@ -36,7 +36,7 @@ class SumCritic(ChunkCritic):
 
 
 def gaussian_policy(mean: float, std: float) -> FlowPolicy:
-    """A flow whose couplings are the identity: u ~ N(mean, std²) in every dimension, by its whitening alone."""
+    """A flow whose couplings are the identity: by its whitening, u ~ N(mean, std²) in every dimension."""
     config = FlowPolicyConfig(
         flow=FlowConfig(couplings=2, width=4, depth=1, minimum_std=1e-6),
         encoder_width=4,

@@ -24,7 +24,7 @@ from serfn.training.stages.imitation import ImitationConfig
 from serfn.training.stages.offline import OfflineConfig
 from serfn.training.stages.online import AlarmConfig, OnlineConfig
 
-# The toy run has 24 + 16 + 24 + 3 · 12 = 100 updates; these fall into every stage, off and on the rhythm of checkpoints.
+# The toy run has 24 + 16 + 24 + 3 · 12 = 100 updates; these fall into every stage, on and off a checkpoint.
 STOPS = (0, 3, 24, 30, 47, 64, 70, 76, 95)
 
 
@@ -179,7 +179,7 @@ def test_stages_can_be_run_one_by_one(
 def test_four_stages_improve_the_return(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    improvement = ImprovementConfig(strength=0.01, target_divergence=1.0, min_strength=1e-4)
+    improvement = ImprovementConfig(operator="advantage_weighted", strength=0.1)
     config = toy_config(
         agent=AgentConfig(discount=0.8, policy_learning_rate=1e-3, polyak=0.02, critic_learning_rate=1e-3),
         imitation=ImitationConfig(steps=300, batch_size=64, learning_rate=3e-3),
@@ -190,15 +190,15 @@ def test_four_stages_improve_the_return(
             episodes_per_round=16,
             updates_per_round=200,
             batch_size=64,
+            evaluate_every=1,
             improvement=improvement,
-            alarms=AlarmConfig(max_divergence=None),
         ),
         loop=LoopConfig(),
     )
     surroundings.make_session(config, tmp_path).run()
     final = {stage: score for stage, closing, score in surroundings.scores if closing}
-    assert final["offline"] > final["imitation"] + 0.2
-    assert final["online"] > final["imitation"] + 0.8
+    assert final["offline"] > final["imitation"] + 0.5
+    assert final["online"] > final["offline"] + 0.2
 
 
 def test_updates_that_are_not_finite_return_to_the_last_good_state(

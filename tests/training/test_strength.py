@@ -42,7 +42,7 @@ def test_temperature_gives_the_wanted_sample_size_at_any_scale(scale: float, fra
 
 
 def test_temperature_of_two_values_in_closed_form() -> None:
-    # Weights (p, 1 - p) have sample size 1 / (p² + (1 - p)²); p = 0.75 gives 1.6, and p / (1 - p) = exp(1 / η).
+    # The sample size of (p, 1 - p) is 1 / (p² + (1 - p)²): p = 0.75 gives 1.6; and p / (1 - p) = exp(1 / η).
     temperature = temperature_for_sample_size(torch.tensor([1.0, 0.0], dtype=torch.float64), 0.8)
     assert temperature.item() == pytest.approx(1 / math.log(3), rel=1e-4)
 

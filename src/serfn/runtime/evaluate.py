@@ -129,5 +129,5 @@ def _check_task(trained: TaskSpec, found: TaskSpec) -> None:
     if (trained.observation.dim, trained.action) != (found.observation.dim, found.action):
         raise ConfigError(
             f"environment '{found.id}' ({found.observation.dim} observations, {found.action.dim} actions) "
-            f"differs in size or action bounds from '{trained.id}' of training; evaluate in a matching environment"
+            f"differs in size or action bounds from '{trained.id}' of training; choose a matching environment"
         )

@@ -39,7 +39,7 @@ from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.run_log import RunLog
 from serfn.runtime.simulations import Simulations
 from serfn.training.acting import ActingConfig, BestOfNActor
-from serfn.training.build import make_stages
+from serfn.training.build import make_agent, make_prior, make_stages
 from serfn.training.checkpoint import resolve, target, write_atomically
 from serfn.training.config import TrainConfig
 from serfn.training.gate import GateDecision
@@ -106,11 +106,14 @@ def train(
     try:
         task = simulations.task
         # Everything that bad input can break comes before the folder is touched.
+        make_agent(config, task)
         given = None if config.demos is None else _load_demonstrations(config.demos, task)
         if given is None and task_of_env(config.env) is None:
             raise DataError(
                 f"environment '{config.env}' has no demonstrator of ours; give demos, an NPZ file"
             )
+        if given is not None:
+            make_prior(config, task, given)
         resuming = _open_folder(folder, config, resume)
         demonstrations = given or _collect_or_load(config, folder, task, progress)
         run = _Run(config, folder, task, demonstrations, simulations, films=films, progress=progress)

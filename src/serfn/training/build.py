@@ -49,17 +49,20 @@ def make_agent(config: TrainConfig, task: TaskSpec) -> Agent:
     """Build an agent with initial weights from the run's seed; its statistics are not fitted yet.
 
     Raises:
-        ConfigError: The device is not available.
+        ConfigError: The device is not available, or the architecture does not fit the task.
     """
     device = torch.device(config.agent.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device is '{config.agent.device}', but this PyTorch sees no CUDA; use cpu")
     dims = (task.observation.dim, task.action.dim, config.chunk_size)
-    policy = make_policy(config.policy, *dims, seed=torch_seed(config.seed, "policy"))
+    generator = torch.Generator().manual_seed(torch_seed(config.seed, "critic"))
+    try:
+        policy = make_policy(config.policy, *dims, seed=torch_seed(config.seed, "policy"))
+        critic = make_critic(config.critic, *dims, generator=generator)
+    except ValueError as error:
+        raise ConfigError(f"policy or critic cannot be built for '{task.id}': {error}") from error
     if not isinstance(policy, FlowPolicy):
         raise ConfigError(f"the stages train a flow policy, not a {type(policy).__name__}")
-    generator = torch.Generator().manual_seed(torch_seed(config.seed, "critic"))
-    critic = make_critic(config.critic, *dims, generator=generator)
     return Agent(
         policy,
         critic,

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import serfn
+from serfn.api import Serfn
+from serfn.core.errors import CheckpointError, ConfigError
+from serfn.policies.bundle import load_bundle
+from serfn.training.config import TrainConfig
+
+
+def test_five_lines(make_config: Callable[..., TrainConfig], demos: Path, tmp_path: Path) -> None:
+    config = make_config()
+    options = {
+        name: getattr(config, name)
+        for name in ("chunk_size", "policy", "critic", "imitation", "critic_warmup", "offline", "online")
+    }
+    learner = Serfn.from_demonstrations(demos, env=config.env, folder=tmp_path / "run", **options)
+    assert learner.train(stages=["imitation"]).finals["imitation"].episodes == 50
+    assert learner.evaluate(episodes=2).episodes == 2
+    assert learner.act(np.zeros(2)).shape == (4, 2)
+    assert learner.act(np.zeros((3, 2))).shape == (3, 4, 2)
+    learner.save(tmp_path / "policy")
+    assert load_bundle(tmp_path / "policy").spec.action.dim == 2
+    again = Serfn.load(tmp_path / "run")
+    assert again.config == learner.config
+    again.train(stages=["imitation", "critic_warmup"])
+    with pytest.raises(ConfigError, match="bundle"):
+        Serfn.load(tmp_path / "policy")
+
+
+def test_nothing_to_act_with_before_training(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        Serfn(make_config(), tmp_path / "run").act(np.zeros(2))
+
+
+def test_the_package_offers_the_interface() -> None:
+    assert serfn.Serfn is Serfn
+    with pytest.raises(AttributeError, match="nothing"):
+        serfn.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
