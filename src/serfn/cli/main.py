@@ -12,6 +12,7 @@ from serfn.cli.collect import collect
 from serfn.cli.evaluate import evaluate
 from serfn.cli.info import info
 from serfn.cli.report import report
+from serfn.cli.teacher import teacher
 from serfn.cli.train import train
 from serfn.core.errors import SerfnError
 
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "report": report,
     "info": info,
+    "teacher": teacher,
 }
 
 DESCRIPTION = (

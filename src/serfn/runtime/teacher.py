@@ -8,7 +8,9 @@ that run without torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import multiprocessing
+import queue
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,11 +39,13 @@ except ImportError as error:
 _REWARD_SCALE = 0.1
 _TARGET_KL = 0.02
 _LEARNING_RATES = (5e-5, 1e-3)
+_FIRST_RATES = (5e-4, 2e-4)
 _LOG_STD_AFTER_FIRST_STAGE = (-2.0, -1.2)
 
 DIRECTIONS = {"ccw": 1, "cw": -1}
 
-Report = Callable[[dict[str, float | str]], None]
+Row = dict[str, float | str]
+Report = Callable[[Row], None]
 
 
 class _BatchVecEnv(VecEnv):
@@ -104,24 +108,31 @@ class _Adapt(BaseCallback):
     """Adaptive learning rate from the measured KL, bounded exploration noise, and progress reports."""
 
     def __init__(
-        self, stage: TeacherStage, venv: _BatchVecEnv, report: Report, log_std: tuple[float, float] | None
+        self,
+        stage: TeacherStage,
+        venv: _BatchVecEnv,
+        report: Report,
+        log_std: tuple[float, float] | None,
+        learning_rate: float,
     ) -> None:
         super().__init__()
         self._stage, self._venv, self._report_to, self._log_std = stage, venv, report, log_std
         self._rollouts = 0
+        self._rate = learning_rate
 
     def _on_rollout_start(self) -> None:
         kl = self.model.logger.name_to_value.get("train/approx_kl")
         if kl is not None and self._rollouts > 1:
-            rate = self.model.lr_schedule(1.0)
+            rate = self._rate
             if kl > 2 * _TARGET_KL:
                 rate = max(rate / 1.5, _LEARNING_RATES[0])
             elif kl < _TARGET_KL / 2:
                 rate = min(rate * 1.2, _LEARNING_RATES[1])
+            self._rate = rate
             self.model.lr_schedule = lambda _, rate=rate: rate
         if self._log_std is not None:
             with torch.no_grad():
-                self.model.policy.log_std.clamp_(*self._log_std)
+                self._log_std_parameter().clamp_(*self._log_std)
         self._rollouts += 1
         if self._rollouts % 32 == 0:
             self._report()
@@ -138,13 +149,16 @@ class _Adapt(BaseCallback):
                 "failures_per_20_s": totals["failed"] / (steps / 400),
                 "drops_per_20_s": totals["dropped"] / (steps / 400),
                 "reward": totals["reward"] / steps,
-                "learning_rate": self.model.lr_schedule(1.0),
-                "action_std": float(self.model.policy.log_std.detach().exp().mean()),
+                "learning_rate": self._rate,
+                "action_std": float(self._log_std_parameter().detach().exp().mean()),
             }
         )
 
     def _on_step(self) -> bool:
         return True
+
+    def _log_std_parameter(self) -> torch.Tensor:
+        return cast(torch.Tensor, self.model.policy.log_std)
 
 
 def train_cube_teacher(
@@ -167,17 +181,16 @@ def train_cube_teacher(
     Raises:
         ConfigError: unknown direction.
     """
-    if direction not in DIRECTIONS:
-        raise ConfigError(f"unknown direction {direction!r}; choose ccw or cw")
+    sign = _sign(direction)
     out.mkdir(parents=True, exist_ok=True)
     log = out / f"cube_{direction}.log.jsonl"
     log.write_text("")
 
-    path = out / f"cube_{direction}.safetensors"
+    path = weights_path(out, direction)
     model: PPO | None = None
     normalizer: VecNormalize | None = None
 
-    def record(row: dict[str, float | str]) -> None:
+    def record(row: Row) -> None:
         with log.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         if model is not None and normalizer is not None:
@@ -185,7 +198,7 @@ def train_cube_teacher(
         report(row)
 
     for index, stage in enumerate(curriculum(scale)):
-        batch = _BatchVecEnv(CubeTeacherEnv(stage, DIRECTIONS[direction], simulations, seed + index))
+        batch = _BatchVecEnv(CubeTeacherEnv(stage, sign, simulations, seed + index))
         previous, normalizer = normalizer, VecNormalize(batch, norm_reward=False, clip_obs=6.0)
         if previous is not None:
             normalizer.obs_rms = previous.obs_rms
@@ -195,18 +208,82 @@ def train_cube_teacher(
         else:
             model.set_env(normalizer)
             model.ent_coef = 0.0
-            model.lr_schedule = lambda _: 2e-4
-        callback = _Adapt(stage, batch, record, _LOG_STD_AFTER_FIRST_STAGE if index else None)
-        model.learn(stage.steps, callback=callback, log_interval=None, reset_num_timesteps=index == 0)
+            model.lr_schedule = lambda _: _FIRST_RATES[1]
+        log_std = _LOG_STD_AFTER_FIRST_STAGE if index else None
+        callback = _Adapt(stage, batch, record, log_std, _FIRST_RATES[min(index, 1)])
+        # An interval beyond the run's length: our own rows replace the library's table.
+        model.learn(stage.steps, callback=callback, log_interval=10**9, reset_num_timesteps=index == 0)
         _export(model, normalizer, path)
     return path
+
+
+def train_cube_teachers(
+    directions: Sequence[str],
+    out: Path,
+    *,
+    seed: int = 0,
+    scale: float = 1.0,
+    report: Callable[[str, Row], None],
+) -> list[Path]:
+    """Train several teachers side by side, one process each.
+
+    Args:
+        directions: Of `DIRECTIONS`.
+        out: Folder of weights and logs.
+        seed: Seed of everything.
+        scale: Factor on the curriculum's steps.
+        report: Receives (direction, figures) about every 100 000 steps of a teacher.
+
+    Returns:
+        The paths of the weights, in the order of `directions`.
+
+    Raises:
+        ConfigError: Unknown direction, or a teacher's process failed; what it said stands on stderr.
+    """
+    for direction in directions:
+        _sign(direction)
+    context = multiprocessing.get_context("spawn")
+    rows = context.Queue()
+    processes = {
+        direction: context.Process(
+            target=_train_in_process, args=(direction, out, seed, scale, rows), daemon=True
+        )
+        for direction in directions
+    }
+    for process in processes.values():
+        process.start()
+    while any(process.is_alive() for process in processes.values()) or not rows.empty():
+        try:
+            report(*rows.get(timeout=1.0))
+        except queue.Empty:
+            continue
+    failed = [direction for direction, process in processes.items() if process.exitcode != 0]
+    if failed:
+        raise ConfigError(f"training the teacher for {', '.join(failed)} failed; its process said why")
+    return [weights_path(out, direction) for direction in directions]
+
+
+def weights_path(folder: Path, direction: str) -> Path:
+    """Return where the weights of a direction's teacher lie."""
+    return folder / f"cube_{direction}.safetensors"
+
+
+def _train_in_process(direction: str, out: Path, seed: int, scale: float, rows: Any) -> None:
+    torch.set_num_threads(1)
+    train_cube_teacher(direction, out, seed=seed, scale=scale, report=lambda row: rows.put((direction, row)))
+
+
+def _sign(direction: str) -> int:
+    if direction not in DIRECTIONS:
+        raise ConfigError(f"unknown direction {direction!r}; choose one of {', '.join(DIRECTIONS)}")
+    return DIRECTIONS[direction]
 
 
 def _new_model(env: VecNormalize, seed: int) -> PPO:
     return PPO(
         "MlpPolicy",
         env,
-        learning_rate=5e-4,
+        learning_rate=_FIRST_RATES[0],
         n_steps=48,
         batch_size=768,
         n_epochs=4,
@@ -227,12 +304,12 @@ def _new_model(env: VecNormalize, seed: int) -> PPO:
 
 def _export(model: PPO, normalizer: VecNormalize, path: Path) -> None:
     layers = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)]
-    layers.append(model.policy.action_net)
+    layers.append(cast(torch.nn.Linear, model.policy.action_net))
     statistics = cast(RunningMeanStd, normalizer.obs_rms)
     arrays = {
         "observation_mean": statistics.mean.astype(np.float32),
         "observation_std": np.sqrt(statistics.var + normalizer.epsilon).astype(np.float32),
-        "action_std": model.policy.log_std.detach().exp().numpy(),
+        "action_std": cast(torch.Tensor, model.policy.log_std).detach().exp().numpy(),
     }
     for index, layer in enumerate(layers):
         arrays[f"layer{index}.weight"] = layer.weight.detach().numpy()
