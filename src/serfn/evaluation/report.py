@@ -6,11 +6,11 @@ import base64
 import json
 from collections.abc import Mapping
 from html import escape
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from serfn import __version__
 from serfn.core.errors import DataError
 from serfn.evaluation.report_plots import find_option, save_plots
 from serfn.evaluation.report_words import (
@@ -68,7 +68,7 @@ def write_report(run_dir: Path) -> Path:
         critic=_plot("critic", plots),
         cost=_cost(record),
         config=escape(json.dumps(record.config, indent=2, ensure_ascii=False)),
-        version=__version__,
+        version=version("serfn"),
     )
     path = run_dir / "report.html"
     path.write_text(page, encoding="utf-8")
