@@ -34,11 +34,12 @@ from serfn.evaluation.rollouts import evaluation_result, rollout
 from serfn.policies.bundle import save_bundle
 from serfn.runtime.collect import collect as collect_demonstrations
 from serfn.runtime.collect import task_of_env
+from serfn.runtime.evaluate import load_actor
 from serfn.runtime.interrupt import deferred_interrupt
 from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.run_log import RunLog
 from serfn.runtime.simulations import Simulations
-from serfn.training.acting import ActingConfig, BestOfNActor
+from serfn.training.acting import BestOfNActor
 from serfn.training.build import make_agent, make_prior, make_stages
 from serfn.training.checkpoint import resolve, target, write_atomically
 from serfn.training.config import TrainConfig
@@ -178,7 +179,7 @@ class _Run:
             self._write_status(complete)
             self.log.close()
         if self.films:
-            self._film("online_after" if "online" in stages else f"{stages[-1]}_after", "after training")
+            self._film(f"{self.state.stage}_after", "after training", load_actor(self.folder)[0])
         self._save_policy()
         return RunResult(
             self.folder,
@@ -215,9 +216,11 @@ class _Run:
             self.state.updates,
         )
         self._latest = result
+        self._count_seconds()
         self.progress.advanced(stage, 0, {"score": result.mean_score})
         if final and stage == "imitation" and self.films:
             self._film("imitation_before", "after imitation", actor)
+            self._count_seconds()
         return result
 
     def _collect(self, actor: BestOfNActor, episodes: int, first_episode: int) -> list[Episode]:
@@ -234,9 +237,8 @@ class _Run:
         )
 
     def _report(self, means: dict[str, float]) -> None:
-        state, now = self.state, time.monotonic()
-        state.seconds[state.stage] = state.seconds.get(state.stage, 0.0) + now - self._clock
-        self._clock = now
+        state = self.state
+        self._count_seconds()
         row = {
             "stage": state.stage,
             "step": state.step,
@@ -249,6 +251,12 @@ class _Run:
         self._shown = state.step
         self.log.gates(state.gates)
         self._write_status(False)
+
+    def _count_seconds(self) -> None:
+        """Add the time since the last call to the stage at work."""
+        now, seconds = time.monotonic(), self.state.seconds
+        seconds[self.state.stage] = seconds.get(self.state.stage, 0.0) + now - self._clock
+        self._clock = now
 
     def _started(self, stage: StageName, updates: int) -> None:
         self._shown, self._latest = 0, None
@@ -277,7 +285,7 @@ class _Run:
     def _robot_minutes(self) -> float:
         return self.state.robot_steps / self.task.control_hz / 60
 
-    def _film(self, name: str, caption: str, actor: ChunkActor | None = None) -> None:
+    def _film(self, name: str, caption: str, actor: ChunkActor) -> None:
         """Record a film strip; a machine that cannot render is told once and trains on."""
         folder = self.folder / "films"
         try:
@@ -287,7 +295,7 @@ class _Run:
             return
         try:
             seed = self.config.evaluation.seed + _FILM_SEED_OFFSET
-            frames = record_frames(env, actor or self._final_actor(), seed=seed)
+            frames = record_frames(env, actor, seed=seed)
             folder.mkdir(exist_ok=True)
             save_film_strip(frames, folder / f"{name}.png")
             captions = folder / "films.json"
@@ -298,22 +306,11 @@ class _Run:
         finally:
             env.close()
 
-    def _final_actor(self) -> BestOfNActor:
-        return self.session.context.actor(self._final_acting())
-
-    def _final_acting(self) -> ActingConfig:
-        """How the policy acts in the last stage that was evaluated."""
-        by_stage = {stage.name: stage.acting for stage in make_stages(self.config)}
-        return by_stage[self.state.stage] or self.config.imitation.acting
-
     def _save_policy(self) -> None:
-        acting = self._final_acting()
-        save_bundle(
-            self.folder / "policy",
-            self.session.context.agent.policy,
-            self.task,
-            {"temperature": acting.temperature, "updates": self.state.updates},
-        )
+        """Write the best policy, or the last one of a run without evaluations, as a bundle."""
+        actor, _ = load_actor(self.folder)
+        metadata = {"temperature": actor.acting.temperature, "updates": self.state.updates}
+        save_bundle(self.folder / "policy", actor.policy, self.task, metadata)
 
 
 def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:

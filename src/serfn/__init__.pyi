@@ -1,0 +1,3 @@
+from serfn.api import Serfn as Serfn
+
+__version__: str
