@@ -40,7 +40,7 @@ class AgentConfig:
         target_candidates: Chunks sampled for one target; the target critic chooses among them.
         target_temperature: Temperature of those samples.
         aggregate: How the critic's ensemble becomes one value, in targets, improvement and acting.
-        compile: Compile the critic's forward pass with `torch.compile`.
+        compile: Compile the critic's forward pass with `torch.compile`; on a CPU it gains nothing measurable.
 
     Raises:
         ConfigError: A value is out of range.
