@@ -71,7 +71,7 @@ def test_a_failed_save_keeps_the_old_bundle(tmp_path: Path, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(bundle, "save_file", fail)
+    monkeypatch.setattr(bundle, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         save_bundle(tmp_path / "policy", make(seed=1), SPEC)
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]
@@ -143,3 +143,12 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="is damaged"):
         load_bundle(folder)
+
+
+def test_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    save_bundle(tmp_path / "policy", make(), SPEC)
+    (tmp_path / "ordinary").write_text("")
+    ordinary = (tmp_path / "ordinary").stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / "policy").iterdir()} == {ordinary}
+    (tmp_path / "folder").mkdir()
+    assert (tmp_path / "policy").stat().st_mode == (tmp_path / "folder").stat().st_mode

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import CheckpointError, ConfigError
+from serfn.core.files import unused_path
 from serfn.core.spec import TaskSpec
 from serfn.policies.base import ChunkPolicy
 from serfn.policies.factory import CONFIG_TYPES, make_policy
@@ -77,12 +77,13 @@ def save_bundle(
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"metadata cannot be written as JSON ({error}): pass plain values") from error
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    staging = unused_path(folder)
     try:
+        staging.mkdir()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
-        save_file(tensors, staging / MODEL_FILE)
+        # As bytes: the library's own files could be read by their owner only.
+        (staging / MODEL_FILE).write_bytes(save(tensors))
         (staging / CONFIG_FILE).write_text(text, encoding="utf-8")
-        staging.chmod(0o755)
         _replace_folder(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -188,7 +189,7 @@ def _replace_folder(staging: Path, folder: Path) -> None:
     if not folder.exists() or _is_empty_folder(folder):
         os.replace(staging, folder)
         return
-    retired = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    retired = unused_path(folder)
     os.replace(folder, retired)
     try:
         os.replace(staging, folder)

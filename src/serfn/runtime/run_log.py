@@ -16,7 +16,7 @@ from typing import Any
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from serfn.training.checkpoint import write_atomically
+from serfn.core.files import write_atomically
 from serfn.training.gate import GateDecision
 
 # CSV has one header; these columns cover every stage, the other metrics are in the JSON lines.

@@ -17,7 +17,7 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.cube_teacher_env import (
@@ -314,4 +314,4 @@ def _export(model: PPO, normalizer: VecNormalize, path: Path) -> None:
     for index, layer in enumerate(layers):
         arrays[f"layer{index}.weight"] = layer.weight.detach().numpy()
         arrays[f"layer{index}.bias"] = layer.bias.detach().numpy()
-    save_file(arrays, path)
+    path.write_bytes(save(arrays))

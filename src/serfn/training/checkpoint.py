@@ -7,8 +7,8 @@ Layout of a checkpoint root::
         state.json              the tree of values, tensors replaced by their names
         state.safetensors       the tensors
         config.json             the configuration of the run
-      episodes/                 online episodes, one file per round, written once (see
-      `serfn.training.episode_log`) last.json  best.json      pointers: {"folder": "00003500"}
+      episodes/                 online episodes, one file per round, see `serfn.training.episode_log`
+      last.json  best.json      pointers: {"folder": "00003500"}
 
 A folder appears under its final name only when it is complete and flushed to disk, and a pointer is replaced
 in one step, so a process killed at any moment leaves a checkpoint that can be resumed from. Nothing is
@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +28,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from serfn.core.errors import CheckpointError
+from serfn.core.files import flush_to_disk, unused_path, write_atomically
 
 Pointer = Literal["last", "best"]
 Tree = dict[str, Any]
@@ -107,9 +107,11 @@ class CheckpointStore:
     def _write(self, step: int, tree: Tree) -> Path:
         tensors: dict[str, Tensor] = {}
         plain = _extract(tree, "", tensors)
-        temporary = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=self.root))
+        temporary = unused_path(self.root / "incomplete")
         try:
-            save_file(tensors, temporary / "state.safetensors")
+            temporary.mkdir()
+            # As bytes: the library's own files could be read by their owner only.
+            (temporary / "state.safetensors").write_bytes(save(tensors))
             (temporary / "state.json").write_text(json.dumps(plain), encoding="utf-8")
             (temporary / "config.json").write_text(
                 json.dumps({"hash": config_hash(self._config), "config": self._config}, indent=1),
@@ -117,7 +119,6 @@ class CheckpointStore:
             )
             for file in temporary.iterdir():
                 flush_to_disk(file)
-            temporary.chmod(0o755)
             folder = self._free_name(step)
             os.replace(temporary, folder)
         except BaseException:
@@ -214,30 +215,6 @@ def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any], path: 
         elif before != now:
             lines.append(f"{dotted}: stored {before!r}, now {now!r}")
     return lines
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the text of `path` in one step, flushed to disk."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def flush_to_disk(path: Path) -> None:
-    """Force the content of a file, or the entries of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _extract(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

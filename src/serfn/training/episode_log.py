@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from serfn.core.errors import CheckpointError
+from serfn.core.files import whole_file
 from serfn.data.episode import Episode
-from serfn.training.checkpoint import flush_to_disk
 
 _ARRAYS = ("observations", "actions", "rewards", "chunk_starts")
 _VALUES = ("terminated", "truncated", "success", "seed", "policy_version", "metrics")
@@ -31,12 +30,10 @@ def save_round(folder: Path, index: int, episodes: Sequence[Episode]) -> Path:
         arrays |= {f"{number}/{name}": getattr(episode, name) for name in _ARRAYS}
         values.append({name: getattr(episode, name) for name in _VALUES})
     path = _path(folder, index)
-    temporary = path.with_name(f".{path.name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, temporary, metadata={"episodes": json.dumps(values, default=dict)})
-        flush_to_disk(temporary)
-        os.replace(temporary, path)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(save(arrays, metadata={"episodes": json.dumps(values, default=dict)}))
     except OSError as error:
         raise CheckpointError(
             f"cannot write episodes to '{path}': {error}; check space and permissions"

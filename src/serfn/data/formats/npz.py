@@ -25,8 +25,6 @@ Pickled content is never loaded.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from serfn.core.errors import DataError
+from serfn.core.files import whole_file
 from serfn.core.spec import ActionSpec
 from serfn.data.demonstrations import Demonstrations, infer_action_spec
 from serfn.data.episode import Episode
@@ -97,18 +96,8 @@ def save_npz(path: str | Path, episodes: Sequence[Episode], action_spec: ActionS
     if action_spec is not None:
         arrays["action_low"] = np.array(action_spec.low)
         arrays["action_high"] = np.array(action_spec.high)
-    _write_atomically(Path(path), arrays)
-
-
-def _write_atomically(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(Path(path)) as temporary, temporary.open("xb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

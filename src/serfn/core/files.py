@@ -1,0 +1,49 @@
+"""Writing files and folders so that a reader sees all of them or nothing, with ordinary permissions."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; on leaving, it replaces `path` in one step, flushed to disk.
+
+    The folder must exist. When the body raises, what it wrote is deleted and `path` stays as it was.
+    """
+    temporary = unused_path(path)
+    try:
+        yield temporary
+        flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the text of `path` in one step, flushed to disk."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def unused_path(path: Path) -> Path:
+    """Return a hidden name beside `path` that nobody uses.
+
+    Unlike those of `tempfile`, which only their owner may read, what is made under this name gets the
+    permissions that the user's umask gives to any other file.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def flush_to_disk(path: Path) -> None:
+    """Force the content of a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
