@@ -48,3 +48,10 @@ def test_clearly_worse_means_outside_the_interval() -> None:
     assert clearly_worse(Score(1.01, 0.4, 16), best)
     assert not clearly_worse(Score(1.03, 0.4, 16), best)
     assert not clearly_worse(Score(9.0, 0.4, 16), best)
+
+
+def test_reasons_are_written_for_people() -> None:
+    decision = decide("online", Score(-1234.56, 60.0, 8), Score(-1500.0, 55.0, 8))
+    assert decision.reason.endswith(
+        "mean score \N{MINUS SIGN}1235 against \N{MINUS SIGN}1500, outside the 95% interval (±160)"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serfn.core.words import number
 from serfn.evaluation.run_record import EvaluationPoint, RunRecord
 from serfn.evaluation.statistics import Interval, SummaryRow, summarize
 
@@ -95,17 +96,6 @@ def with_interval(interval: Interval) -> str:
     """Return a mean with its 95% interval in one phrase."""
     mean, low, high = number(interval.mean), number(interval.low), number(interval.high)
     return f"{mean} (95% interval {low} to {high})"
-
-
-def number(value: float, *, signed: bool = False) -> str:
-    """Return three significant digits, without an exponent for everyday sizes.
-
-    >>> number(6.8312), number(1234.5), number(2.5, signed=True)
-    ('6.83', '1234', '+2.5')
-    """
-    sign = "+" if signed else ""
-    text = f"{value:{sign}.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:{sign}.3g}"
-    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import DataError
+from serfn.core.words import number
 
 TWO_SIDED_95 = 1.96
 
@@ -95,7 +96,8 @@ def decide(stage: str, candidate: Score, best: Score | None) -> GateDecision:
     noise = _noise(candidate, best)
     within = "within" if abs(difference) <= noise else "outside"
     change = (
-        f"mean score {candidate.mean:.4g} against {best.mean:.4g}, {within} the 95% interval (±{noise:.2g})"
+        f"mean score {number(candidate.mean)} against {number(best.mean)}, {within} the 95% interval "
+        f"(±{number(noise)})"
     )
     if difference >= 0:
         return GateDecision(
