@@ -102,6 +102,16 @@ def test_verdict_is_honest(tmp_path: Path, last: float, outcome: str, words: str
     assert words in verdict_sentence(record)
 
 
+def test_alarms_are_listed_with_the_gates(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [line("imitation", 2.0)])
+    alarms = [{"stage": "online", "step": n, "updates": n, "text": f"value <{n}> is odd"} for n in range(8)]
+    (run / "alarms.jsonl").write_text("".join(json.dumps(alarm) + "\n" for alarm in alarms))
+    page = write_report(run).read_text()
+    assert "<b>Online: alarm</b>value &lt;4&gt; is odd" in page
+    assert "&lt;5&gt;" not in page and "3 more, all in alarms.jsonl" in page
+    assert page.index("worse &lt;than&gt; before") < page.index("value &lt;0&gt;")
+
+
 def test_unfinished_run_can_be_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [line("imitation", 2.0)])
     with (run / "evaluations.jsonl").open("a") as file:

@@ -10,6 +10,8 @@ from serfn.training.gate import GateDecision
 ROW = {"stage": "offline", "step": 3, "policy/nll": 0.5, "policy/unusual": 1.0}
 EVALUATION = {"stage": "offline", "result": {"scores": [1.0, 3.0]}}
 
+ALARM = {"stage": "online", "step": 3, "updates": 9, "text": "the critic is exploited"}
+
 
 def test_every_row_is_a_whole_line_in_both_formats(tmp_path: Path) -> None:
     log = RunLog(tmp_path)
@@ -28,10 +30,12 @@ def test_a_position_brings_the_files_back(tmp_path: Path) -> None:
     log = RunLog(tmp_path)
     log.metrics(ROW, 3)
     log.evaluation(EVALUATION, 3)
+    log.alarm(ALARM)
     position = log.position()
     before = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
     log.metrics(ROW, 4)
     log.evaluation(EVALUATION, 4)
+    log.alarm(ALARM)
     log.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"half')

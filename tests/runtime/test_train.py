@@ -142,6 +142,31 @@ def test_bad_input_writes_nothing(make_config: Callable[..., TrainConfig], tmp_p
     assert not folder.exists()
 
 
+def test_alarms_are_kept_with_the_run(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainConfig, "value_bounds", property(lambda config: (-1e-6, 1e-6)))
+    progress = Recorder()
+    train(make_config(), tmp_path / "run", films=False, progress=progress)
+    (alarm,) = load_run(tmp_path / "run").alarms
+    assert alarm["stage"] == "online" and "the critic is exploited" in alarm["text"]
+    assert f"online: {alarm['text']}" in progress.notes
+
+
+def test_the_user_learns_what_is_odd_about_demonstrations(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, demos: Path
+) -> None:
+    loud = [
+        dataclasses.replace(episode, rewards=10 + episode.rewards, success=False)
+        for episode in load_npz(demos).episodes
+    ]
+    save_npz(tmp_path / "loud.npz", loud)
+    progress = Recorder()
+    train(make_config(demos=tmp_path / "loud.npz"), tmp_path / "run", stages=["imitation"], progress=progress)
+    assert any("no demonstration succeeds" in note for note in progress.notes)
+    assert any("100% of the steps are clipped" in note for note in progress.notes)
+
+
 def test_demonstrations_of_another_task_are_refused(
     make_config: Callable[..., TrainConfig], tmp_path: Path, demos: Path
 ) -> None:

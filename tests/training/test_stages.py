@@ -287,6 +287,18 @@ def test_a_divergence_alarm_returns_the_policy_to_the_start(
     assert any("rolled back" in note for note in surroundings.notes)
 
 
+def test_values_outside_their_bounds_raise_one_alarm(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = online_config(toy_config, max_divergence=None, value_margin=0.0)
+    alarms: list[str] = []
+    session = surroundings.make_session(config, tmp_path, alarm=alarms.append)
+    session.context.agent.value_bounds = (-1e-6, 1e-6)
+    session.run(STAGES)
+    assert len(alarms) == 1
+    assert "the critic is exploited" in alarms[0]
+
+
 def test_a_round_of_failures_returns_the_policy_to_the_start(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:

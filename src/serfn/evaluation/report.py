@@ -26,6 +26,9 @@ from serfn.evaluation.report_words import (
 from serfn.evaluation.run_record import STAGES, RunRecord, load_run
 from serfn.evaluation.statistics import SummaryRow
 
+_MOST_ALARMS = 5
+"""Alarms of one stage that the page shows."""
+
 _PLOT_WORDS = {
     "learning": "Mean score of each evaluation with its 95% interval, against the robot time spent online.",
     "likelihood": "How likely the policy finds the recorded chunks, how far it has moved from its reference "
@@ -148,13 +151,22 @@ def _films(record: RunRecord) -> str:
 
 
 def _events(record: RunRecord) -> str:
-    if not record.gates:
+    """List what happened in each stage: its alarms, then the decisions of its gate and its rollbacks."""
+    if not (record.gates or record.alarms):
         return _note("No gate has decided yet.")
-    items = [
-        _event(stage, "promoted" if promoted else "not promoted", str(gate["reason"]), promoted)
-        for gate in record.gates
-        for stage, promoted in [(gate["stage"], gate["promoted"])]
-    ]
+    items = []
+    for stage in STAGES:
+        alarms = [str(alarm["text"]) for alarm in record.alarms if alarm["stage"] == stage]
+        items += [_event(stage, "alarm", text, False) for text in alarms[:_MOST_ALARMS]]
+        if len(alarms) > _MOST_ALARMS:
+            rest = f"{len(alarms) - _MOST_ALARMS} more, all in alarms.jsonl"
+            items.append(_event(stage, "alarms", rest, False))
+        items += [
+            _event(stage, "promoted" if promoted else "not promoted", str(gate["reason"]), promoted)
+            for gate in record.gates
+            for promoted in [gate["promoted"]]
+            if gate["stage"] == stage
+        ]
     return f"<ul class='events'>{''.join(items)}</ul>"
 
 

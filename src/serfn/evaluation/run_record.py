@@ -72,6 +72,7 @@ class RunRecord:
     evaluations: tuple[EvaluationPoint, ...]
     metrics: tuple[Mapping[str, Any], ...]
     gates: tuple[Mapping[str, Any], ...]
+    alarms: tuple[Mapping[str, Any], ...] = ()
     films: tuple[tuple[Path, str], ...] = field(default=())
 
     @property
@@ -123,6 +124,7 @@ def load_run(folder: Path) -> RunRecord:
         evaluations=tuple(_point(row, folder) for row in _read_lines(folder / "evaluations.jsonl")),
         metrics=tuple(_read_lines(folder / "metrics.jsonl")),
         gates=tuple(_read_json(folder / "gates.json", [])),
+        alarms=tuple(_read_lines(folder / "alarms.jsonl")),
         films=tuple(
             (path, str(captions.get(path.name, path.stem.replace("_", " "))))
             for path in sorted((folder / "films").glob("*.png"), key=_film_order)

@@ -17,7 +17,7 @@ from serfn.data.episode import Episode, EpisodeBuilder
 from serfn.data.formats.npz import save_npz
 from serfn.evaluation.environments import make_env, task_spec
 from serfn.runtime.progress import SILENT, Progress
-from serfn.tasks.registry import TASKS, Task
+from serfn.tasks.registry import Task
 from serfn.tasks.registry import task as find_task
 
 PART = "demonstrations"
@@ -88,11 +88,6 @@ def collect(
         raise DataError(f"cannot write demonstrations to '{out}': {error}; choose another path") from error
     progress.stage_finished(PART, _summary(recorded))
     return recorded
-
-
-def task_of_env(env_id: str) -> Task | None:
-    """Return our task behind a Gymnasium id, or None for any other environment."""
-    return next((task for task in TASKS.values() if task.env_id == env_id), None)
 
 
 def _record(env: gymnasium.Env, task: Task, seed: int, number: int) -> Episode:

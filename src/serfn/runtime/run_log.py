@@ -44,7 +44,7 @@ CSV_COLUMNS = (
 
 
 class RunLog:
-    """Writes metrics, evaluations, gates and status into a run folder.
+    """Writes metrics, evaluations, gates, alarms and status into a run folder.
 
     Args:
         folder: Run folder; it exists.
@@ -55,6 +55,8 @@ class RunLog:
         self._metrics = folder / "metrics.jsonl"
         self._table = folder / "metrics.csv"
         self._evaluations = folder / "evaluations.jsonl"
+        self._alarms = folder / "alarms.jsonl"
+        self._counted = (self._metrics, self._table, self._evaluations, self._alarms)
         self._board: SummaryWriter | None = None
 
     def metrics(self, row: Mapping[str, Any], global_step: int) -> None:
@@ -76,6 +78,10 @@ class RunLog:
         board.add_scalar("evaluation/score", sum(scores) / len(scores), global_step)
         board.flush()
 
+    def alarm(self, row: Mapping[str, Any]) -> None:
+        """Append one alarm."""
+        _append(self._alarms, json.dumps(dict(row)))
+
     def gates(self, gates: Sequence[GateDecision]) -> None:
         """Replace the list of gate decisions."""
         write_atomically(self.folder / "gates.json", json.dumps([gate.to_dict() for gate in gates], indent=1))
@@ -86,11 +92,11 @@ class RunLog:
 
     def position(self) -> dict[str, int]:
         """Return the number of whole lines per file, to be kept with a checkpoint."""
-        return {path.name: _count_lines(path) for path in (self._metrics, self._table, self._evaluations)}
+        return {path.name: _count_lines(path) for path in self._counted}
 
     def truncate(self, position: Mapping[str, int], global_step: int) -> None:
         """Cut the files back to a `position`; TensorBoard is told to forget what came after `global_step`."""
-        for path in (self._metrics, self._table, self._evaluations):
+        for path in self._counted:
             if path.exists():
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
                 write_atomically(path, "".join(lines[: position.get(path.name, 0)]))

@@ -55,6 +55,11 @@ def task(name: str) -> Task:
     return TASKS[name]
 
 
+def task_of_env(env_id: str) -> Task | None:
+    """Return our task behind a Gymnasium id, or None for any other environment."""
+    return next((entry for entry in TASKS.values() if entry.env_id == env_id), None)
+
+
 def register_envs() -> None:
     """Register every task with Gymnasium; calling it again does nothing."""
     for entry in TASKS.values():

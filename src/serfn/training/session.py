@@ -49,6 +49,7 @@ class TrainingSession:
         started: Takes the name of a stage and its number of updates when it begins or is resumed.
         finished: Takes the name of a stage when it is over.
         note: Takes one sentence for the user.
+        alarm: Takes one sentence about something suspicious.
         should_stop: Asked between updates; True ends the run after a checkpoint.
         extra_state: Values of the surroundings to keep in each checkpoint, such as positions in log files.
     """
@@ -66,6 +67,7 @@ class TrainingSession:
         started: Callable[[StageName, int], None] = lambda name, updates: None,
         finished: Callable[[StageName], None] = lambda name: None,
         note: Callable[[str], None] = lambda text: None,
+        alarm: Callable[[str], None] = lambda text: None,
         should_stop: Callable[[], bool] = lambda: False,
         extra_state: Callable[[], dict[str, Any]] = dict,
     ) -> None:
@@ -90,6 +92,7 @@ class TrainingSession:
                 started=started,
                 finished=finished,
                 note=note,
+                alarm=alarm,
                 should_stop=should_stop,
                 keep_episodes=partial(save_round, self._episodes_folder),
             ),

@@ -147,6 +147,7 @@ class Hooks:
         started: Takes the name of a stage and its number of updates when it begins or is resumed.
         finished: Takes the name of a stage when it is over.
         note: Takes one sentence for the user.
+        alarm: Takes one sentence about something suspicious, to be shown and kept with the run.
         should_stop: Asked between updates; True ends the run after a checkpoint.
         keep_episodes: Stores the episodes of an online round durably, before anything is learnt from them.
     """
@@ -156,6 +157,7 @@ class Hooks:
     started: Callable[[StageName, int], None] = lambda name, updates: None
     finished: Callable[[StageName], None] = lambda name: None
     note: Callable[[str], None] = lambda text: None
+    alarm: Callable[[str], None] = lambda text: None
     should_stop: Callable[[], bool] = lambda: False
     keep_episodes: Callable[[int, Sequence[Episode]], object] = lambda round_index, episodes: None
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from serfn.core.errors import ConfigError
+from serfn.core.words import number
 from serfn.data.episode import Episode
 from serfn.training.acting import ActingConfig
 from serfn.training.batch import TensorBatch
@@ -119,7 +120,8 @@ class Online(Stage):
     """Rounds of collection, updates and, now and then, an evaluation.
 
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `failures` of the rounds before the policy
-    moved, `returns` of all episodes, the `safe_policy` to return to and the `safe_score` it is measured by.
+    moved, `returns` of all episodes, the `safe_policy` to return to and the `safe_score` it is measured by,
+    and whether values were `outside` their bounds at the last report.
     """
 
     name: ClassVar[StageName] = "online"
@@ -153,6 +155,7 @@ class Online(Stage):
             "returns": [],
             "safe_policy": ctx.agent.policy_state(),
             "safe_score": None,
+            "outside": False,
         }
 
     def train(self, ctx: StageContext) -> None:
@@ -234,14 +237,7 @@ class Online(Stage):
         alarms, data = self.config.alarms, ctx.state.stage_data
         if not self._policy_moves(ctx):
             return
-        low, high = ctx.agent.value_bounds
-        margin = alarms.value_margin * (high - low)
-        if means.get("policy/q_max", low) > high + margin or means.get("policy/q_min", high) < low - margin:
-            ctx.hooks.note(
-                f"online: values of the policy reach [{means['policy/q_min']:.3g}, "
-                f"{means['policy/q_max']:.3g}], outside their bounds [{low:g}, {high:g}]: "
-                "the critic is exploited"
-            )
+        self._watch_values(ctx, means)
         if alarms.max_divergence is None:
             return
         divergence = means.get("policy/kl")
@@ -251,8 +247,21 @@ class Online(Stage):
         # Written so that NaN raises the alarm.
         if not divergence <= alarms.max_divergence:
             self._roll_back(
-                ctx, data, f"KL / D to the reference is {divergence:.3g}, above {alarms.max_divergence:g}"
+                ctx, data, f"KL / D to the reference is {number(divergence)}, above {alarms.max_divergence:g}"
             )
+
+    def _watch_values(self, ctx: StageContext, means: dict[str, float]) -> None:
+        """Raise an alarm when values leave their bounds; once, until they have come back."""
+        low, high = ctx.agent.value_bounds
+        margin = self.config.alarms.value_margin * (high - low)
+        least, greatest = means.get("policy/q_min", low), means.get("policy/q_max", high)
+        outside = least < low - margin or greatest > high + margin
+        if outside and not ctx.state.stage_data.get("outside"):
+            ctx.hooks.alarm(
+                f"values of the policy reach {number(least)} to {number(greatest)}, outside their bounds "
+                f"{number(low)} to {number(high)}: the critic is exploited"
+            )
+        ctx.state.stage_data["outside"] = outside
 
     def _watch_failures(self, ctx: StageContext, failures: int) -> None:
         limit, data = self.config.alarms.max_failures, ctx.state.stage_data
@@ -262,7 +271,7 @@ class Online(Stage):
             return
         usual = float(np.mean(data["failures"]))
         if limit is not None and failures >= limit + usual:
-            self._roll_back(ctx, data, f"{failures} episodes of a round failed, {usual:.2g} is usual")
+            self._roll_back(ctx, data, f"{failures} episodes of a round failed, {number(usual)} is usual")
 
     def _roll_back(self, ctx: StageContext, data: dict, reason: str) -> None:
         roll_back_policy(ctx, data["safe_policy"], reason)
@@ -277,7 +286,8 @@ class Online(Stage):
             score = Score.of(result.scores)
             best = None if data["safe_score"] is None else Score(**data["safe_score"])
             if best is not None and clearly_worse(score, best):
-                self._roll_back(ctx, data, f"evaluated at {score.mean:.4g}, clearly below {best.mean:.4g}")
+                reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
+                self._roll_back(ctx, data, reason)
             else:
                 data["safe_policy"] = ctx.agent.policy_state()
                 if best is None or score.mean > best.mean:
