@@ -1,15 +1,19 @@
 """The method from Python, in five lines.
 
->>> from serfn import Serfn
->>> learner = Serfn.from_demonstrations("demos.npz", env="gymnasium_robotics:AdroitHandDoor-v1")  # doctest:
-+SKIP >>> learner.train()  # doctest: +SKIP
->>> learner.evaluate(episodes=50).mean_score  # doctest: +SKIP
->>> learner.act(observation)  # doctest: +SKIP
->>> learner.save("policy")  # doctest: +SKIP
+::
+
+    from serfn import Serfn
+
+    learner = Serfn.from_demonstrations("demos.npz", env="gymnasium_robotics:AdroitHandDoor-v1")
+    learner.train()
+    print(learner.evaluate(episodes=50).mean_score)
+    action_chunk = learner.act(observation)
+    learner.save("policy")
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from serfn.core.errors import ConfigError
 from serfn.core.results import EvaluationResult
 from serfn.policies.bundle import save_bundle
 from serfn.runtime.evaluate import evaluate, load_actor
-from serfn.runtime.presets import Budget, preset
+from serfn.runtime.presets import Budget, preset, preset_for_environment
 from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.train import RunResult, train
 from serfn.training.acting import BestOfNActor
@@ -43,17 +47,28 @@ class Serfn:
 
     @classmethod
     def from_demonstrations(
-        cls, demos: str | Path, *, env: str, folder: str | Path = "runs/serfn", **options: Any
+        cls,
+        demos: str | Path,
+        *,
+        env: str,
+        budget: Budget = "demo",
+        folder: str | Path = "runs/serfn",
+        **options: Any,
     ) -> Serfn:
         """Return a learner for any Gymnasium environment with demonstrations of it.
 
         Args:
             demos: NPZ file, see `serfn.data.formats.npz` for its layout.
             env: Gymnasium id.
+            budget: How much work, see `serfn.runtime.presets.preset_for_environment`.
             folder: Run folder.
-            **options: Fields of `TrainConfig`.
+            **options: Fields of `TrainConfig` that shall differ from the preset.
+
+        Raises:
+            DataError: The demonstrations cannot be read.
         """
-        return cls(TrainConfig(env=env, demos=Path(demos), **options), folder)
+        settings = preset_for_environment(env, budget, Path(demos))
+        return cls(dataclasses.replace(settings, **options), folder)
 
     @classmethod
     def from_task(cls, task: str, budget: Budget = "demo", *, folder: str | Path = "runs/serfn") -> Serfn:

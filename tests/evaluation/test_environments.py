@@ -26,6 +26,12 @@ def test_specification() -> None:
     assert spec.control_hz == 10
 
 
+def test_specification_keeps_the_package_that_registers_the_environment() -> None:
+    spec = task_spec(make_env("gymnasium.envs.classic_control:Pendulum-v1"))
+    assert spec.id == "gymnasium.envs.classic_control:Pendulum-v1"
+    assert task_spec(make_env(spec.id)) == spec
+
+
 def test_control_rate_has_a_documented_default() -> None:
     env = make_env("test/Counter-v0")
     env.unwrapped.metadata = {}

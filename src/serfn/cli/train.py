@@ -64,7 +64,7 @@ def train(
     if resume:
         settings, folder = _stored(out)
     else:
-        settings = _chosen(task, budget, env, config)
+        settings = _chosen(task, budget, env, config, demos)
         label = task if env is None else env.rpartition(":")[2].replace("/", "-")
         folder = out or Path("runs") / f"{label}-{budget}-{datetime.now():%Y%m%d-%H%M%S}"
     given = {"seed": seed, "demos": demos, "plant": plant}
@@ -95,17 +95,14 @@ def _stored(out: Path | None) -> tuple[TrainConfig, Path]:
     return load_config(TrainConfig, path), out
 
 
-def _chosen(task: str, budget: Budget, env: str | None, config: Path | None) -> TrainConfig:
-    from serfn.runtime.presets import preset
+def _chosen(
+    task: str, budget: Budget, env: str | None, config: Path | None, demos: Path | None
+) -> TrainConfig:
+    from serfn.runtime.presets import preset, preset_for_environment
     from serfn.training.config import TrainConfig
-    from serfn.training.rewards import RewardConfig
 
     if config is not None:
         if env is not None:
             raise ConfigError(f"--env {env} and --config {config} exclude each other; set env in the file")
         return load_config(TrainConfig, config)
-    settings = preset(task, budget)
-    if env is None:
-        return settings
-    # Sizes and amounts of work carry over to other environments; plants and reward scales do not.
-    return dataclasses.replace(settings, env=env, plant=None, rewards=RewardConfig())
+    return preset(task, budget) if env is None else preset_for_environment(env, budget, demos)

@@ -22,12 +22,18 @@ class FlatFloatObservation(gymnasium.ObservationWrapper):
     The order of a Dict is Gymnasium's own (`gymnasium.spaces.utils.flatten`): the space's key order, which is
     alphabetical when the space was made from a plain dict.
 
+    Args:
+        env: Environment to wrap.
+        env_id: What it was made from, with its package in front if it was given (Gymnasium's own record
+            forgets that); None is the id of Gymnasium's record.
+
     Raises:
         SerfnError: The observation space holds something that is not a vector of numbers.
     """
 
-    def __init__(self, env: gymnasium.Env) -> None:
+    def __init__(self, env: gymnasium.Env, env_id: str | None = None) -> None:
         super().__init__(env)
+        self.env_id = env_id
         _require_vectors(env.observation_space, "observation")
         size = flatdim(env.observation_space)
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -71,14 +77,14 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
         ) from error
     try:
         _require_bounded_actions(env.action_space)
-        return FlatFloatObservation(env)
+        return FlatFloatObservation(env, env_id)
     except SerfnError:
         env.close()
         raise
 
 
 def task_spec(env: gymnasium.Env) -> TaskSpec:
-    """Describe an environment made by `make_env`.
+    """Describe an environment made by `make_env`; its id is the one that `make_env` was given.
 
     The control rate is the environment's `metadata["render_fps"]`, which Gymnasium's MuJoCo environments keep
     equal to it, or else `DEFAULT_CONTROL_HZ`. It scales minutes of robot time, never the learning.
@@ -94,7 +100,7 @@ def task_spec(env: gymnasium.Env) -> TaskSpec:
         )
     action_space = _require_bounded_actions(env.action_space)
     return TaskSpec(
-        id=env.spec.id,
+        id=getattr(env, "env_id", None) or env.spec.id,
         observation=ObservationSpec(dim=flatdim(env.observation_space)),
         action=ActionSpec(
             low=tuple(float(value) for value in action_space.low),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, get_args
+
+import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.critics.config import CriticConfig
+from serfn.data.episode import Episode
+from serfn.data.formats.npz import load_npz
 from serfn.flows import FlowConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.tasks.registry import task as find_task
+from serfn.tasks.registry import task_of_env
 from serfn.training.acting import ActingConfig
 from serfn.training.config import EvaluationConfig, TrainConfig
 from serfn.training.improvement import ImprovementConfig
@@ -41,6 +49,39 @@ def preset(task: str, budget: Budget) -> TrainConfig:
     if entry.name not in builders:
         raise ConfigError(f"task '{task}' has no preset yet; presets: {', '.join(builders)}")
     return builders[entry.name](entry.env_id, budget)
+
+
+def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> TrainConfig:
+    """Return the configuration for any Gymnasium environment.
+
+    One of our tasks gets its own preset. Elsewhere the sizes of the networks and the amounts of work carry
+    over, and the demonstrations tell the scale of the rewards (`rewards_of`).
+
+    Args:
+        env: Gymnasium id, with the registering package in front if needed (`package:Id`).
+        budget: How much to spend.
+        demos: NPZ file of demonstrations; None is left to be refused or recorded later.
+
+    Raises:
+        ConfigError: Unknown budget.
+        DataError: The demonstrations cannot be read.
+    """
+    ours = task_of_env(env)
+    if ours is not None:
+        return dataclasses.replace(preset(ours.name, budget), demos=demos)
+    rewards = RewardConfig() if demos is None else rewards_of(load_npz(demos).episodes)
+    return dataclasses.replace(preset("cube", budget), env=env, plant=None, demos=demos, rewards=rewards)
+
+
+def rewards_of(demonstrations: Sequence[Episode]) -> RewardConfig:
+    """Return the scaling under which the largest demonstrated reward is 1.
+
+    Where success ends an episode, it counts as if the largest reward were paid ever after: a discounted sum
+    would otherwise prefer to linger.
+    """
+    largest = max(float(np.abs(episode.rewards).max()) for episode in demonstrations)
+    ends_well = any(episode.terminated and episode.success for episode in demonstrations)
+    return RewardConfig(scale=1 / largest if largest > 0 else 1.0, success_value=1.0 if ends_well else 0.0)
 
 
 def _cube(env_id: str, budget: Budget) -> TrainConfig:
