@@ -64,6 +64,7 @@ def test_numbers_widen_to_float_but_bools_are_no_numbers() -> None:
         ),
         ({"name": "a", "optimizer": {"learning_rate": -1.0}}, r"optimizer: learning_rate is -1\.0"),
         ({"name": "a", "optimizer": 3}, "optimizer: expected a table"),
+        ({"name": "a", "limit": float("nan")}, "limit: expected a finite number, got nan"),
         ({"name": "a", "window": [1.0]}, "window: expected 2 values, got 1"),
         ({"name": "a", "sizes": [1, "x"]}, r"sizes\[1\]: expected int"),
         ({"name": "a", "sizes": "12"}, "sizes: expected a list"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import types
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,7 @@ def to_dict(config: DataclassInstance) -> dict[str, Any]:
 def from_dict(cls: type[ConfigT], mapping: Mapping[str, Any], path: str = "") -> ConfigT:
     """Build the dataclass `cls` from `mapping`, strictly.
 
-    Supported field types: bool, int, float (an int is widened), str, `Path`, `Literal`, tuples,
+    Supported field types: bool, int, float (finite; an int is widened), str, `Path`, `Literal`, tuples,
     `dict[str, T]`, nested dataclasses, and unions of these with each other and `None`.
 
     Args:
@@ -135,7 +136,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return {str(key): _convert(item_hint, item, _join(path, str(key))) for key, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_dict(hint, value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{path}: expected a finite number, got {value}")
         return float(value)
     if hint is Path and isinstance(value, str | Path):
         return Path(value)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from serfn.core.errors import ConfigError
 from serfn.critics.base import ChunkCritic
 from serfn.critics.heads import HLGaussHead, ScalarHead, ValueHead
 from serfn.critics.mlp import MLPChunkCritic
@@ -30,7 +31,7 @@ class CriticConfig:
         bins: Classes of the `hl_gauss` head.
 
     Raises:
-        ValueError: A size is out of range, the bounds are incomplete or not ordered, or `hl_gauss` lacks
+        ConfigError: A size is out of range, the bounds are incomplete or not ordered, or `hl_gauss` lacks
             them.
     """
 
@@ -47,24 +48,24 @@ class CriticConfig:
     def __post_init__(self) -> None:
         for name in ("ensemble", "width", "depth", "attention_heads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"critic {name} is {getattr(self, name)}; it must be at least 1")
+                raise ConfigError(f"critic {name} is {getattr(self, name)}; it must be at least 1")
         if self.kind == "transformer" and self.width % self.attention_heads:
-            raise ValueError(
+            raise ConfigError(
                 f"critic width {self.width} is no multiple of attention_heads {self.attention_heads}; "
                 "change either"
             )
         if self.v_min is not None and self.v_max is not None and not self.v_min < self.v_max:
-            raise ValueError(
+            raise ConfigError(
                 f"critic v_min {self.v_min} is not below v_max {self.v_max}; swap or correct them"
             )
         if self.head == "hl_gauss":
             if self.v_min is None or self.v_max is None:
-                raise ValueError(
+                raise ConfigError(
                     f"the hl_gauss head needs v_min and v_max, got {self.v_min} and {self.v_max}; "
                     "give the bounds of the value or use head = 'scalar'"
                 )
             if self.bins < HLGaussHead.MIN_BINS:
-                raise ValueError(f"critic bins is {self.bins}; it must be at least {HLGaussHead.MIN_BINS}")
+                raise ConfigError(f"critic bins is {self.bins}; it must be at least {HLGaussHead.MIN_BINS}")
 
 
 def make_critic(

@@ -15,6 +15,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from serfn.core.errors import ConfigError
 from serfn.flows.conditioners import CausalMLP, CausalTransformer, Conditioner, ConditionerShape
 from serfn.flows.coupling import ActionCoupling, Coupling, TimeCoupling
 from serfn.flows.mixing import CausalMixing
@@ -54,22 +55,22 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         if self.couplings < 2 or self.couplings % 2:
-            raise ValueError(f"couplings is {self.couplings}: use an even number ≥ 2, 4 to 6 suffice")
+            raise ConfigError(f"couplings is {self.couplings}: use an even number ≥ 2, 4 to 6 suffice")
         if self.kind not in ("affine", "spline"):
-            raise ValueError(f"kind is {self.kind!r}: use 'affine' or 'spline'")
+            raise ConfigError(f"kind is {self.kind!r}: use 'affine' or 'spline'")
         if self.conditioner not in ("mlp", "transformer"):
-            raise ValueError(f"conditioner is {self.conditioner!r}: use 'mlp' or 'transformer'")
+            raise ConfigError(f"conditioner is {self.conditioner!r}: use 'mlp' or 'transformer'")
         for name in ("width", "depth", "heads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.conditioner == "transformer" and self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}: choose a multiple")
+            raise ConfigError(f"width {self.width} is not divisible by heads {self.heads}: choose a multiple")
         if not 2 <= self.bins <= 64:
-            raise ValueError(f"bins is {self.bins}: use 2 to 64, 8 is usual")
+            raise ConfigError(f"bins is {self.bins}: use 2 to 64, 8 is usual")
         if not self.spline_bound > 0.0:
-            raise ValueError(f"spline_bound is {self.spline_bound}: it must be positive, 5 is usual")
+            raise ConfigError(f"spline_bound is {self.spline_bound}: it must be positive, 5 is usual")
         if not self.minimum_std > 0.0:
-            raise ValueError(f"minimum_std is {self.minimum_std}: it must be positive")
+            raise ConfigError(f"minimum_std is {self.minimum_std}: it must be positive")
 
 
 class ConditionalChunkFlow(nn.Module):

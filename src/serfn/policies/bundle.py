@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from serfn.core.config import from_dict, to_dict
-from serfn.core.errors import CheckpointError, ConfigError
+from serfn.core.errors import CheckpointError
 from serfn.core.files import unused_path
 from serfn.core.spec import TaskSpec
 from serfn.policies.base import ChunkPolicy
@@ -105,11 +105,11 @@ def load_bundle(folder: str | os.PathLike[str], *, device: torch.device | str = 
     try:
         config = from_dict(CONFIG_TYPES[kind], document["policy"], "policy")
         spec = TaskSpec.from_dict(document["task"])
-    except ConfigError as error:
+        policy = make_policy(config, spec.observation.dim, spec.action.dim, document["chunk_size"])
+    except ValueError as error:
         raise CheckpointError(
             f"{folder / CONFIG_FILE}: {error}; restore the file or load it with the version that wrote it"
         ) from error
-    policy = make_policy(config, spec.observation.dim, spec.action.dim, document["chunk_size"])
     try:
         tensors = load_file(folder / MODEL_FILE)
     except (OSError, SafetensorError) as error:

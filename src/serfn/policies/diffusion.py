@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from serfn.core.errors import ConfigError
 from serfn.flows.whitening import ChunkWhitening
 from serfn.policies.base import (
     ChunkPolicy,
@@ -44,9 +45,9 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "train_steps", "width", "depth", "encoder_depth"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.steps > self.train_steps:
-            raise ValueError(f"steps is {self.steps}: use at most train_steps = {self.train_steps}")
+            raise ConfigError(f"steps is {self.steps}: use at most train_steps = {self.train_steps}")
 
 
 class DiffusionPolicy(ChunkPolicy):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from serfn.core.errors import ConfigError
 from serfn.flows import ConditionalChunkFlow, FlowConfig
 from serfn.flows.transforms import atanh_clipped, tanh_log_slope
 from serfn.policies.base import (
@@ -46,11 +47,11 @@ class FlowPolicyConfig:
     def __post_init__(self) -> None:
         for name in ("encoder_width", "encoder_depth"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not 0.0 < self.data_limit < 1.0:
-            raise ValueError(f"data_limit is {self.data_limit}: use a number in (0, 1), 0.98 is usual")
+            raise ConfigError(f"data_limit is {self.data_limit}: use a number in (0, 1), 0.98 is usual")
         if not 0.0 <= self.data_noise < 1.0:
-            raise ValueError(f"data_noise is {self.data_noise}: use a number in [0, 1), 0.05 is usual")
+            raise ConfigError(f"data_noise is {self.data_noise}: use a number in [0, 1), 0.05 is usual")
 
 
 class FlowPolicy(LikelihoodPolicy):

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from serfn.core.errors import ConfigError
 from serfn.flows.whitening import ChunkWhitening
 from serfn.policies.base import (
     ChunkPolicy,
@@ -43,9 +44,9 @@ class FlowMatchingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "width", "depth", "encoder_depth"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.prediction not in ("velocity", "data"):
-            raise ValueError(f"prediction is {self.prediction!r}: use 'velocity' or 'data'")
+            raise ConfigError(f"prediction is {self.prediction!r}: use 'velocity' or 'data'")
 
 
 class FlowMatchingPolicy(ChunkPolicy):

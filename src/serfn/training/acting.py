@@ -34,7 +34,7 @@ class ActingConfig:
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ConfigError(f"candidates is {self.candidates}; it must be at least 1")
-        if not self.temperature >= 0.0:
+        if not 0.0 <= self.temperature < float("inf"):
             raise ConfigError(f"temperature is {self.temperature}; it must be 0 or more, 0.7 is usual")
 
 

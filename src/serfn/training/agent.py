@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -73,10 +74,8 @@ class AgentConfig:
             raise ConfigError(f"target_candidates is {self.target_candidates}; it must be at least 1")
         if not self.target_temperature >= 0:
             raise ConfigError(f"target_temperature is {self.target_temperature}; it must be 0 or more")
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ConfigError(f"device is {self.device!r}; use cpu, cuda or cuda:<index>") from error
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device is {self.device!r}; use cpu, cuda or cuda:<index>")
 
 
 @dataclass(frozen=True)

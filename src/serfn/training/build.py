@@ -52,8 +52,11 @@ def make_agent(config: TrainConfig, task: TaskSpec) -> Agent:
         ConfigError: The device is not available, or the architecture does not fit the task.
     """
     device = torch.device(config.agent.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device is '{config.agent.device}', but this PyTorch sees no CUDA; use cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is '{config.agent.device}', but this PyTorch sees {torch.cuda.device_count()} CUDA "
+            "devices; use cpu"
+        )
     dims = (task.observation.dim, task.action.dim, config.chunk_size)
     generator = torch.Generator().manual_seed(torch_seed(config.seed, "critic"))
     try:
