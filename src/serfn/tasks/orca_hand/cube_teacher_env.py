@@ -47,8 +47,8 @@ class TeacherStage:
     steps: int
     physics: PhysicsConfig
     speed_cap_rad_s: float = 1.5
-    alive: float = 0.15
-    failure_penalty: float = 10.0
+    alive: float = 0.3
+    failure_penalty: float = 20.0
     tilt_weight: float = 2.0
     position_weight: float = 12.0
     action_weight: float = 0.01
@@ -206,19 +206,23 @@ def teacher_targets(targets: np.ndarray, action: np.ndarray) -> np.ndarray:
 
 
 def curriculum(scale: float = 1.0) -> Sequence[TeacherStage]:
-    """Return the stages: learn to turn the cube, then to keep turning it from wherever the hand has been.
+    """Return the stages: regrasping is found on soft contacts, then carried over to the task's stiff ones.
+
+    Started on stiff contacts, PPO learns to turn the cube as far as the fingers reach and never to regrasp.
 
     Args:
         scale: factor on the number of steps of every stage.
     """
+    soft = PhysicsConfig(timestep_s=0.01, solimp=(0.9, 0.95, 0.001))
+    firm = PhysicsConfig(timestep_s=0.005, solimp=(0.93, 0.97, 0.001))
     stiff = PhysicsConfig(timestep_s=0.005)
     return (
-        TeacherStage("turn", round(1_500_000 * scale), stiff),
+        TeacherStage("soft", round(1_000_000 * scale), soft),
+        TeacherStage("firm", round(500_000 * scale), firm, visited_starts=0.3),
         TeacherStage(
-            "keep",
-            round(2_000_000 * scale),
+            "stiff",
+            round(1_500_000 * scale),
             stiff,
-            failure_penalty=20.0,
             tracking_weight=0.03,
             visited_starts=0.4,
         ),
