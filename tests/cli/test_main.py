@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -40,7 +42,9 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             following, reward, terminated, over, _ = env.step(action)
             builder.append(observation, action, float(reward), chunk_start=True)
             observation = following
-        episodes.append(builder.finish(observation, terminated=bool(terminated), truncated=True))
+        episodes.append(
+            builder.finish(observation, terminated=bool(terminated), truncated=True, success=True)
+        )
     path = tmp_path_factory.mktemp("demos") / "pendulum.npz"
     save_npz(path, episodes, task_spec(env).action)
     return path
@@ -118,10 +122,184 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"usage: serfn {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["train", "--nonsense"], ["train", "--budget", "huge"], []])
-def test_unknown_words_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-    assert "Traceback" not in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "fly; choose one of collect, train,"),
+        (["train", "--nonsense"], "--nonsense; see serfn train --help"),
+        (["evaluate", "run", "--episods=3"], "did you mean --episodes?"),
+        (
+            ["train", "--budget", "huge"],
+            "'huge' for argument '--budget'. Expected one of ('smoke',",
+        ),
+        (["evaluate", "run", "--episodes", "many"], "--episodes: invalid literal"),
+        (["evaluate"], "PATH"),
+        ([], "Expected one of {collect, train,"),
+    ],
+)
+def test_unknown_words_are_named(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused(capsys, *arguments)
+
+
+class Broken(gymnasium.Env):
+    """Fails where it is told to."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-2, 2, (1,), np.float32)
+
+    def __init__(self, where: str = "reset") -> None:
+        if where == "making":
+            raise RuntimeError("no simulator here")
+
+    def reset(self, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        raise RuntimeError("no state\nto start from")
+
+
+class Pixels(Broken):
+    observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def environments() -> Iterator[None]:
+    ids = {"cli/Broken-v0": Broken, "cli/Pixels-v0": Pixels}
+    for name, kind in ids.items():
+        gymnasium.register(name, kind, max_episode_steps=5)  # pyright: ignore[reportArgumentType]
+    yield
+    for name in ids:
+        del gymnasium.registry[name]
+
+
+@pytest.mark.usefixtures("environments")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--env=cli/Broken-v0"], "fails in its own code (RuntimeError: no state)"),
+        (["--env=cli/Broken-v0", '--set=env_options={"where": "making"}'], "RuntimeError: no simulator here"),
+        (["--env=cli/Pixels-v0"], "observation space is an image of shape (8, 8, 3)"),
+        (["--env=CartPole-v1"], "action space is Discrete(2)"),
+        (["--env=Acrobot"], "action space is Discrete(3)"),
+        (["--env=Pendulum-v99"], "'Pendulum-v99' cannot be made"),
+        (["--env=Pendulum-v1", '--set=env_options={"max_episode_steps": -1}'], "has no time limit"),
+    ],
+)
+def test_unusable_environments(
+    arguments: list[str], words: str, tmp_path: Path, demos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert words in refused(capsys, "train", "--demos", demos, "--out", out, *arguments)
+    assert not out.exists()
+
+
+def _with(name: str, index: Any, value: float) -> Callable[[dict[str, np.ndarray]], None]:
+    def change(arrays: dict[str, np.ndarray]) -> None:
+        arrays[name] = arrays[name].astype(np.float64)
+        arrays[name][index] = value
+
+    return change
+
+
+def _replaced(**changes: np.ndarray) -> Callable[[dict[str, np.ndarray]], None]:
+    return lambda arrays: arrays.update(changes)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_with("observations", 30, np.nan), "episode 1: observations at step 6 are not finite"),
+        (_with("observations", 30, 1e300), "episode 1: observations at step 6 are not finite"),
+        (_with("actions", 30, np.inf), "episode 1: actions at step 6 are not finite"),
+        (_with("rewards", 30, np.nan), "episode 1: rewards at step 6 are not finite"),
+        (_with("success", 1, np.nan), "success of episode 1 is NaN"),
+        (_with("actions", 40, 5.0), "dimension 0 is 5, outside [-2, 2]"),
+        (_replaced(actions=np.zeros((72, 2))), "the last dimension must be 1"),
+        (_replaced(episode_ends=np.arange(4, 73, 4)), "expected (18, 3)"),
+        (_replaced(notes=np.array(["a", "b"])), "array 'notes' has dtype <U1"),
+        (_replaced(notes=np.array([{}], dtype=object)), "Object arrays cannot be loaded"),
+    ],
+)
+def test_bad_demonstrations(
+    change: Callable[[dict[str, np.ndarray]], None],
+    words: str,
+    tmp_path: Path,
+    demos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arrays = dict(np.load(demos))
+    change(arrays)
+    np.savez(tmp_path / "bad.npz", **arrays)
+    out = tmp_path / "run"
+    message = refused(capsys, "train", "--env", ENVIRONMENT, "--demos", tmp_path / "bad.npz", "--out", out)
+    assert words in message and "bad.npz" in message
+    assert not out.exists()
+
+
+def test_files_that_are_no_demonstrations(
+    tmp_path: Path, demos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = ["train", "--env", ENVIRONMENT, "--out", tmp_path / "run"]
+    (tmp_path / "half.npz").write_bytes(demos.read_bytes()[:500])
+    (tmp_path / "text.npz").write_text("hello")
+    for name in ("half.npz", "text.npz", "."):
+        assert str(tmp_path / name) in refused(capsys, *known, "--demos", tmp_path / name)
+    assert "fewer than a chunk of 99" in refused(capsys, *known, "--demos", demos, "--set", "chunk_size=99")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set=seed=a"], "seed: expected int, got 'a'"),
+        (["--seed=-1"], "seed is -1"),
+        (["--set=rewards.scale=NaN"], "rewards.scale: expected a finite number"),
+        (["--set=policy.flow.couplings=3"], "couplings is 3: use an even number"),
+        (["--set=critic.width=0"], "critic width is 0"),
+        (["--set=policy.flow.kind=spine"], "did you mean 'spline'"),
+        (["--set=agent.device=tpu"], "device is 'tpu'; use cpu"),
+        (["--set=evaluation.episodes=0"], "episodes is 0"),
+        (["--plant=field"], "refuses the options {'plant': 'field'"),
+    ],
+)
+def test_impossible_options(
+    arguments: list[str], words: str, tmp_path: Path, demos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    message = refused(capsys, "train", "--env", ENVIRONMENT, "--demos", demos, "--out", out, *arguments)
+    assert words in message
+    assert not out.exists()
+
+
+def test_bad_configuration_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.toml"
+    for text, words in (
+        ("[online]\nepisode = 3", "did you mean 'episodes'"),
+        ("seed = 'a'", "seed: expected int"),
+        ("seed =", "cannot be parsed"),
+    ):
+        path.write_text(text)
+        message = refused(capsys, "train", "--config", path)
+        assert words in message and str(path) in message
+
+
+def test_numbers_out_of_range(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "episodes is 0" in refused(capsys, "evaluate", run, "--episodes", "0")
+    assert "seed is -1" in refused(capsys, "evaluate", run, "--seed", "-1")
+    assert "temperature is inf" in refused(capsys, "evaluate", run, "--temperature", "inf")
+    assert "candidates is 0" in refused(capsys, "evaluate", run, "--candidates", "0")
+    out = tmp_path / "demos.npz"
+    assert "episodes is -3" in refused(capsys, "collect", "--episodes", "-3", "--out", out)
+    assert "seed is -1" in refused(capsys, "collect", "--seed", "-1", "--out", out)
+    assert "is a folder" in refused(capsys, "collect", "--out", tmp_path)
+    assert not out.exists()
+
+
+def test_folders_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "neither a run with a checkpoint nor a policy bundle" in refused(capsys, "evaluate", tmp_path)
+    assert "is not a run" in refused(capsys, "report", tmp_path)
+    assert "is not a run" in refused(capsys, "info", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +341,13 @@ def test_folder_that_cannot_be_written(
 def test_existing_run_is_not_overwritten(run: Path, demos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, "train", "--env", ENVIRONMENT, "--demos", demos, "--out", run)
     assert "already holds a run" in message
+
+
+def test_a_changed_configuration_cannot_be_resumed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "config.json").read_text()
+    message = refused(capsys, "train", "--resume", "--out", run, "--set", "agent.discount=0.9")
+    assert "agent.discount: stored" in message and "now 0.9" in message
+    assert (run / "config.json").read_text() == before
 
 
 def test_resume_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -208,6 +208,8 @@ def test_evaluation_refuses_what_it_cannot_use(
         evaluate(tmp_path)
     with pytest.raises(ConfigError, match="episodes"):
         evaluate(folder, episodes=0)
+    with pytest.raises(ConfigError, match="candidates is 0"):
+        evaluate(folder / "policy", candidates=0)
     with pytest.raises(ConfigError, match="needs a critic"):
         evaluate(folder / "policy", candidates=4)
     with pytest.raises(ConfigError, match="differs"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import tyro
 
 from serfn.cli.collect import collect
 from serfn.cli.evaluate import evaluate
 from serfn.cli.info import info
+from serfn.cli.parsing import parse
 from serfn.cli.report import report
 from serfn.cli.teacher import teacher
 from serfn.cli.train import train
@@ -18,8 +17,9 @@ from serfn.core.errors import SerfnError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+PIPE_CLOSED = 141
 
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "collect": collect,
     "train": train,
     "evaluate": evaluate,
@@ -35,21 +35,19 @@ DESCRIPTION = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for bad input, 130 when interrupted.
+    """Run one command and return its exit status: 0, or one of the constants of this module.
 
     Args:
         arguments: Words after `serfn`; None takes those of the process.
     """
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="serfn",
-            description=DESCRIPTION,
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        parse(COMMANDS, DESCRIPTION, arguments)()
     except SerfnError as error:
         return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read the output has read enough; flushing the rest at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except OSError as error:
         # A path given by the user that is missing, a folder instead of a file, or not writable.
         if error.filename is None:
@@ -59,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n" + "; ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
     except SystemExit as end:
-        # The argument parser has already said what is wrong, or printed its help.
+        # The argument parser has printed its help.
         return end.code if isinstance(end.code, int) else BAD_INPUT
     return 0
 

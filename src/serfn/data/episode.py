@@ -58,12 +58,16 @@ class Episode:
             ("rewards", np.float32, 1),
             ("chunk_starts", np.bool_, 1),
         ):
-            array = np.ascontiguousarray(getattr(self, name), dtype=dtype)
+            # A number too large for float32 becomes infinite, and is refused below.
+            with np.errstate(over="ignore"):
+                array = np.ascontiguousarray(getattr(self, name), dtype=dtype)
             if array.ndim != ndim:
                 raise DataError(f"{name} have shape {array.shape}; expected {ndim} dimensions")
             if dtype is np.float32 and not np.isfinite(array).all():
                 step = int(np.argwhere(~np.isfinite(array))[0, 0])
-                raise DataError(f"{name} at step {step} are not finite; remove or repair the episode")
+                raise DataError(
+                    f"{name} at step {step} are not finite in float32; remove or repair the episode"
+                )
             object.__setattr__(self, name, array)
         steps = len(self.actions)
         if steps == 0:

@@ -66,21 +66,39 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
             "package that registers it in front, as in gymnasium_robotics:AdroitHandDoor-v1"
         ) from error
     except (TypeError, ValueError) as error:
+        if not kwargs:
+            raise _own_failure(env_id, error) from error
         raise SerfnError(
             f"environment '{env_id}' refuses the options {kwargs}: {_first_line(error)}; correct them"
         ) from error
-    except AssertionError as error:
-        # Environments of other packages check their own models by assertions when they are made.
-        raise SerfnError(
-            f"environment '{env_id}' fails in its own code ({_first_line(error)}); check that its package "
-            "supports the installed versions of gymnasium and mujoco"
-        ) from error
+    except Exception as error:
+        raise _own_failure(env_id, error) from error
     try:
         _require_bounded_actions(env.action_space)
         return FlatFloatObservation(env, env_id)
     except SerfnError:
         env.close()
         raise
+
+
+def try_out(env: gymnasium.Env) -> None:
+    """Reset an environment made by `make_env` and take one step, so that it fails now rather than in an hour.
+
+    Raises:
+        SerfnError: The environment raises, or returns observations that its observation space does not have.
+    """
+    space = _require_bounded_actions(env.action_space)
+    name = getattr(env, "env_id", None) or type(env.unwrapped).__name__
+    try:
+        observation, _ = env.reset(seed=0)
+        env.step(((space.low + space.high) / 2).astype(space.dtype))
+    except Exception as error:
+        raise _own_failure(name, error) from error
+    if observation.shape != env.observation_space.shape:
+        raise SerfnError(
+            f"environment '{name}' returns observations of shape {observation.shape}, its observation space "
+            f"says {env.observation_space.shape}; correct the environment"
+        )
 
 
 def task_spec(env: gymnasium.Env) -> TaskSpec:
@@ -139,6 +157,14 @@ def _require_bounded_actions(space: spaces.Space) -> spaces.Box:
             "finite bounds"
         )
     return space
+
+
+def _own_failure(env_id: str, error: Exception) -> SerfnError:
+    """Environments are other people's code: whatever they raise is theirs to be put right."""
+    return SerfnError(
+        f"environment '{env_id}' fails in its own code ({type(error).__name__}: {_first_line(error)}); check "
+        "the id and options, and that its package supports the installed versions of gymnasium and mujoco"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -62,7 +62,11 @@ def collect(
     entry = find_task(task)
     if episodes < 1 or workers < 1:
         raise ConfigError(f"episodes is {episodes} and workers is {workers}; both must be at least 1")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be 0 or more")
     out = Path(out)
+    if out.is_dir():
+        raise DataError(f"'{out}' is a folder; name the file to write, such as '{out / 'demos.npz'}'")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,6 +10,7 @@ from serfn.core.results import EvaluationResult
 from serfn.core.spec import TaskSpec
 from serfn.critics.base import ChunkCritic
 from serfn.evaluation.rollouts import evaluation_result, rollout
+from serfn.policies.bundle import CONFIG_FILE as BUNDLE_CONFIG
 from serfn.policies.bundle import load_bundle
 from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.simulations import Simulations
@@ -92,7 +93,9 @@ def load_actor(
     if folder is None:
         bundle = load_bundle(path)
         stored = float(bundle.metadata.get("temperature", ActingConfig().temperature))
-        acting = ActingConfig(candidates or 1, stored if temperature is None else temperature)
+        acting = ActingConfig(
+            1 if candidates is None else candidates, stored if temperature is None else temperature
+        )
         return BestOfNActor(bundle.policy, None, bundle.spec, acting), None
     config = from_dict(TrainConfig, read_config(folder))
     tree = read_tree(folder)
@@ -122,6 +125,11 @@ def _checkpoint_folder(path: Path) -> Path | None:
             folder = target(root, pointer)
             if folder is not None:
                 return folder
+    if not (path / BUNDLE_CONFIG).is_file():
+        raise CheckpointError(
+            f"'{path}' holds neither a run with a checkpoint nor a policy bundle; give the folder of "
+            "serfn train --out, or of a saved policy"
+        )
     return None
 
 

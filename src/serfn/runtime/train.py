@@ -29,6 +29,7 @@ from serfn.core.spec import TaskSpec
 from serfn.core.words import number
 from serfn.data.demonstrations import Demonstrations, check_coverage
 from serfn.data.formats.npz import load_npz
+from serfn.evaluation.environments import try_out
 from serfn.runtime.collect import collect as collect_demonstrations
 from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.run import Run, RunResult
@@ -84,6 +85,7 @@ def train(
     try:
         task = simulations.task
         # Everything that bad input can break comes before the folder is touched.
+        try_out(simulations.up_to(1)[0])
         make_agent(config, task)
         given = None if config.demos is None else _load_demonstrations(config.demos, task)
         if given is None and task_of_env(config.env) is None:

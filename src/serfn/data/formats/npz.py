@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serfn.core.errors import DataError
+from serfn.core.errors import DataError, SerfnError
 from serfn.core.files import whole_file
 from serfn.core.spec import ActionSpec
 from serfn.data.demonstrations import Demonstrations, infer_action_spec
@@ -59,7 +59,7 @@ def load_npz(path: str | Path, action_spec: ActionSpec | None = None) -> Demonst
     arrays = _read(path)
     try:
         return _demonstrations(arrays, action_spec)
-    except DataError as error:
+    except SerfnError as error:
         raise DataError(f"{path}: {error}") from error
 
 
@@ -214,6 +214,10 @@ def _success(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[bool | 
         raise DataError(
             f"success has shape {values.shape}; give one value per episode ({len(ends)}) or step ({ends[-1]})"
         )
+    if np.isnan(values).any():
+        raise DataError(
+            f"success of episode {int(np.argmax(np.isnan(values)))} is NaN; use 0 or 1, or -1 for unknown"
+        )
     return [None if value < 0 else bool(value) for value in values]
 
 
@@ -285,7 +289,11 @@ def _stored_spec(
     arrays: Mapping[str, np.ndarray], episodes: Sequence[Episode], notes: list[str]
 ) -> ActionSpec:
     if "action_low" in arrays and "action_high" in arrays:
-        low, high = (np.atleast_1d(arrays[name]).tolist() for name in ("action_low", "action_high"))
+        low, high = (np.atleast_1d(arrays[name]) for name in ("action_low", "action_high"))
+        if low.ndim != 1 or high.ndim != 1:
+            raise DataError(
+                f"action_low {low.shape} and action_high {high.shape} must have one number per action"
+            )
         return ActionSpec(low=tuple(map(float, low)), high=tuple(map(float, high)))
     notes.append(
         "no action bounds: inferred from the actions with a margin; give the robot's own bounds if known"
