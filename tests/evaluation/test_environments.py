@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from serfn.core.errors import SerfnError
-from serfn.evaluation.environments import DEFAULT_CONTROL_HZ, make_env, task_spec
+from serfn.evaluation.environments import DEFAULT_CONTROL_HZ, make_env, task_spec, try_out
 
 
 def test_dictionary_observations_become_one_float32_vector_in_key_order() -> None:
@@ -69,7 +72,9 @@ def test_refused_options_are_named() -> None:
 
 def test_environment_that_breaks_while_it_is_made_is_named() -> None:
     gymnasium.register("test/Broken-v0", f"{__name__}:broken")
-    with pytest.raises(SerfnError, match=r"'test/Broken-v0' fails in its own code \(AssertionError: no such joint\)"):
+    with pytest.raises(
+        SerfnError, match=r"'test/Broken-v0' fails in its own code \(AssertionError: no such joint\)"
+    ):
         make_env("test/Broken-v0")
 
 
@@ -101,3 +106,27 @@ def test_unsupported_observations_are_named(space: spaces.Space, message: str) -
 def test_unsupported_actions_are_named(space: spaces.Space, message: str) -> None:
     with pytest.raises(SerfnError, match=message):
         make_env("test/Counter-v0", action_space=space)
+
+
+@pytest.mark.parametrize(
+    ("display", "chosen", "expected"), [("", None, "egl"), (":0", None, None), ("", "glfw", "glfw")]
+)
+def test_without_a_display_mujoco_is_asked_for_egl(
+    monkeypatch: pytest.MonkeyPatch, display: str, chosen: str | None, expected: str | None
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(
+        os, "environ", {"DISPLAY": display} | ({} if chosen is None else {"MUJOCO_GL": chosen})
+    )
+    make_env("test/Counter-v0")
+    assert os.environ.get("MUJOCO_GL") == chosen
+    make_env("test/Counter-v0", render_mode="rgb_array")
+    assert os.environ.get("MUJOCO_GL") == expected
+
+
+def test_an_environment_is_tried_out_before_work_begins() -> None:
+    try_out(make_env("Pendulum-v1"))
+    env = make_env("test/Counter-v0")
+    env.unwrapped.reset = lambda **_: 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(SerfnError, match="test/Counter-v0' fails in its own code \\(ZeroDivisionError"):
+        try_out(env)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from serfn.core.errors import CheckpointError, ConfigError, DataError
+from serfn.core.errors import CheckpointError, ConfigError, DataError, SerfnError
 from serfn.data.formats.npz import load_npz, save_npz
 from serfn.evaluation.run_record import load_run
 from serfn.policies.bundle import load_bundle
@@ -165,6 +165,19 @@ def test_the_user_learns_what_is_odd_about_demonstrations(
     train(make_config(demos=tmp_path / "loud.npz"), tmp_path / "run", stages=["imitation"], progress=progress)
     assert any("no demonstration succeeds" in note for note in progress.notes)
     assert any("100% of the steps are clipped" in note for note in progress.notes)
+
+
+def test_a_machine_that_cannot_render_is_told_once(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_: Any, **__: Any) -> None:
+        raise SerfnError("no OpenGL")
+
+    monkeypatch.setattr("serfn.runtime.films.record_frames", unable)
+    progress = Recorder()
+    train(make_config(), tmp_path / "run", progress=progress)
+    assert progress.notes.count("no film: no OpenGL") == 1
+    assert load_run(tmp_path / "run").status["complete"]
 
 
 def test_demonstrations_of_another_task_are_refused(

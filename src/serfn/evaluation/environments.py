@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any, cast
 
 import gymnasium
@@ -58,6 +60,8 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
         from serfn.tasks.registry import register_envs
 
         register_envs()
+    elif kwargs.get("render_mode") is not None:
+        _prefer_offscreen_rendering()
     try:
         env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -157,6 +161,17 @@ def _require_bounded_actions(space: spaces.Space) -> spaces.Box:
             "finite bounds"
         )
     return space
+
+
+def _prefer_offscreen_rendering() -> None:
+    """Ask MuJoCo for EGL where there is no display, unless the user chose otherwise.
+
+    Gymnasium's MuJoCo environments try GLFW first. Without a display it gives them a context that does not
+    work, and a second attempt aborts the process.
+    """
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not display:
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _own_failure(env_id: str, error: Exception) -> SerfnError:

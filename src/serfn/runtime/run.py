@@ -232,11 +232,12 @@ class Run:
         return self.state.robot_steps / self.task.control_hz / 60
 
     def _film(self, name: str, caption: str, actor: ChunkActor) -> None:
-        """Record a film strip; a machine that cannot render is told and trains on."""
+        """Record a film strip; where that is impossible the user is told, once, and the run goes on."""
         seed = self.config.evaluation.seed + _FILM_SEED_OFFSET
         try:
             add_film(self.folder / "films", name, caption, self.simulations, actor, seed=seed)
         except SerfnError as error:
+            self.films = False
             self.progress.note(f"no film: {error}")
 
     def _save_policy(self) -> None:
