@@ -176,9 +176,11 @@ def _prefer_offscreen_rendering() -> None:
 
 def _own_failure(env_id: str, error: Exception) -> SerfnError:
     """Environments are other people's code: whatever they raise is theirs to be put right."""
+    kind, words = type(error).__name__, _first_line(error)
+    reason = kind if words == kind else f"{kind}: {words}"
     return SerfnError(
-        f"environment '{env_id}' fails in its own code ({type(error).__name__}: {_first_line(error)}); check "
-        "the id and options, and that its package supports the installed versions of gymnasium and mujoco"
+        f"environment '{env_id}' fails in its own code ({reason}); check the id and options, and that its "
+        "package supports the installed versions of gymnasium and mujoco"
     )
 
 
