@@ -20,7 +20,7 @@ from serfn.tasks.orca_hand.cube_teacher_env import ACTION_LIMIT, teacher_targets
 from serfn.tasks.orca_hand.model import NUM_JOINTS
 
 DIRECTIONS = ("ccw", "cw")
-NOISE_LEVELS = (0.0, 0.35)
+NOISE_LEVELS = (0.0, 0.5, 1.0)
 _WEIGHTS = Path(__file__).parent / "weights"
 _TARGETS = slice(OBSERVATION_NAMES.index("joint_target.thumb_mcp"), None)
 _CLIP = 6.0

@@ -50,7 +50,7 @@ Direction = Literal["either", "ccw", "cw"]
 
 ENV_ID = "serfn/OrcaCubeRotation-v0"
 EPISODE_S = 20.0
-DIRECTION_LATCH_RAD = 0.5
+DIRECTION_LATCH_RAD = 0.3
 PROGRESS_CLIP_RAD = 0.1
 DROP_PENALTY_RAD = 10.0
 DROP_BELOW_M, DROP_ASIDE_M = 0.05, 0.06

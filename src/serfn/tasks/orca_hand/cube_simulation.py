@@ -39,7 +39,7 @@ GRASP_CENTRE_M = np.array([0.0037, 0.0468, 0.1804])
 CONTROL_HZ = 20
 NOMINAL_MOTOR_GAIN = 2.0
 
-# Five fingers on the cube's faces, and the same posture opened by about 15 mm, in rad in the order of `JOINTS`.
+# Five fingers on the cube's faces, and the same posture opened by about 15 mm, in rad, ordered as `JOINTS`.
 # The static grasp holds the cube from any start within the default randomisation.
 GRASP_RAD = np.array([
     -0.15,
@@ -182,7 +182,7 @@ class CubeSimulation:
         mass = rng.uniform(*ranges.mass_kg)
         self.model.body_mass[self._cube] = mass
         self.model.body_inertia[self._cube] = self._inertia * mass / CUBE_MASS_KG
-        self.model.geom_friction[:, 0] = rng.uniform(*ranges.friction)
+        self.model.geom_friction[:, 0] = self.plant.friction * rng.uniform(*ranges.friction)
         set_motor_gain(
             self.model, NOMINAL_MOTOR_GAIN * self.plant.motor_gain * rng.uniform(*ranges.motor_gain)
         )

@@ -21,6 +21,7 @@ class Plant:
     Attributes:
         collision: contact geometry of the skin.
         motor_gain: factor on the motors' position gain (weak tendons, sagging supply).
+        friction: factor on the sliding friction of skin and object.
         latency_s: delay between a command and its arrival at the motors, at most one control period.
         backlash_rad: width of the play between motor and joint (loose tendons): a joint's effective target
             follows the commanded one only outside this band.
@@ -35,6 +36,7 @@ class Plant:
 
     collision: Collision = "capsules"
     motor_gain: float = 1.0
+    friction: float = 1.0
     latency_s: float = 0.0
     backlash_rad: float = 0.0
     joint_noise_rad: float = 0.0
@@ -44,9 +46,11 @@ class Plant:
     object_velocity_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.motor_gain <= 0:
-            raise ConfigError(f"motor_gain must be positive, got {self.motor_gain}")
-        if any(value < 0 for key, value in asdict(self).items() if key not in ("collision", "motor_gain")):
+        if self.motor_gain <= 0 or self.friction <= 0:
+            raise ConfigError(
+                f"motor_gain and friction must be positive, got {self.motor_gain} and {self.friction}"
+            )
+        if any(value < 0 for key, value in asdict(self).items() if key != "collision"):
             raise ConfigError(f"latency, backlash and noise levels must not be negative, got {self}")
 
 
@@ -57,14 +61,15 @@ PLANTS: dict[str, Plant] = {
     "delayed": Plant(latency_s=0.05),
     "field": Plant(
         collision="meshes",
-        motor_gain=0.8,
-        latency_s=0.025,
-        backlash_rad=0.04,
-        joint_noise_rad=0.01,
-        joint_velocity_noise_rad_s=0.1,
-        object_position_noise_m=0.001,
-        object_rotation_noise_rad=0.02,
-        object_velocity_noise=0.01,
+        motor_gain=0.9,
+        friction=1.3,
+        latency_s=0.01,
+        backlash_rad=0.02,
+        joint_noise_rad=0.005,
+        joint_velocity_noise_rad_s=0.05,
+        object_position_noise_m=0.0005,
+        object_rotation_noise_rad=0.01,
+        object_velocity_noise=0.005,
     ),
 }
 
