@@ -73,8 +73,6 @@ class OnlineConfig:
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
-        reanchor: Whether a policy that evaluates better than all before becomes the reference of the anchor, so
-            that improvement goes on in trusted steps; False keeps the policy as it entered the stage.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             demonstrations.
         improvement: Operator and anchor; the reference is the policy at the stage's start.
@@ -95,7 +93,6 @@ class OnlineConfig:
     policy_every: int = 3
     policy_delay_rounds: int = 1
     evaluate_every: int = 4
-    reanchor: bool = False
     imitate_best: bool = False
     improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
     acting: ActingConfig = field(default_factory=ActingConfig)
@@ -295,8 +292,6 @@ class Online(Stage):
                 data["safe_policy"] = ctx.agent.policy_state()
                 if best is None or score.mean > best.mean:
                     data["safe_score"] = score.to_dict()
-                    if best is not None and self.config.reanchor:
-                        ctx.agent.freeze_reference(float(ctx.agent.strength))
         data["closed"] = data["rounds"]
         checkpoint(ctx)
 
