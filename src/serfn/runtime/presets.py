@@ -107,7 +107,7 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
             steps=100 if smoke else 1500 if full else 600, improvement=improvement, acting=acting
         ),
         online=OnlineConfig(
-            episodes=16 if smoke else 315 if full else 64,
+            episodes=16 if smoke else 315 if full else 96,
             updates_per_round=60 if smoke else 800,
             evaluate_every=1 if smoke else 4,
             improvement=improvement,
