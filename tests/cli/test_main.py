@@ -112,6 +112,9 @@ def test_info_describes_installation_run_and_demonstrations(
     assert "torch" in capsys.readouterr().out
     assert main(["info", str(run)]) == 0
     assert "complete" in capsys.readouterr().out
+    assert main(["info", str(run / "policy")]) == 0
+    output = capsys.readouterr().out
+    assert "chunks of" in output and "trained for Pendulum-v1: 3 observations, 1 actions" in output
     assert main(["info", str(demos)]) == 0
     assert "3 episodes, 72 steps" in capsys.readouterr().out
 
@@ -300,6 +303,11 @@ def test_folders_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "is not a run" in refused(capsys, "report", tmp_path)
     assert "is not a run" in refused(capsys, "info", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_policy_bundle_is_no_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is a policy bundle" in refused(capsys, "report", run / "policy")
+    assert not (run / "policy" / "report_files").exists()
 
 
 def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,6 +114,15 @@ def cube_result(scores: tuple[float, ...]) -> EvaluationResult:
     )
 
 
+def test_success_as_the_score_is_a_rate_and_listed_once() -> None:
+    result = EvaluationResult((3.0, 1.0), (True, False), (5, 5), (1.0, 0.0), {}, 10.0)
+    rows = summarize(result)
+    assert [row.name for row in rows] == ["success", "return", "episode_seconds"]
+    assert rows[0].rate
+    failed = EvaluationResult((3.0, 1.0), (False, False), (5, 5), (0.0, 0.0), {"score": (0.0, 0.0)}, 10.0)
+    assert name_score([failed]) == "score"
+
+
 def test_summary_has_one_row_per_quantity() -> None:
     rows = {row.name: row for row in summarize(cube_result((1.0, 2.0, 0.5, 3.0)))}
     assert list(rows) == ["rev_per_min", "success", "dropped", "return", "episode_seconds"]

@@ -29,16 +29,18 @@ _PACKAGES = (
 def info(
     path: Annotated[Path | None, tyro.conf.Positional, optional("PATH", "the installation")] = None,
 ) -> None:
-    """Describe this installation, or a run folder or file of demonstrations.
+    """Describe this installation, or a run, a policy bundle or a file of demonstrations.
 
     Args:
-        path: Run folder or .npz file; without it, versions, device and tasks are listed.
+        path: Folder of a run or a policy, or .npz file; without it, versions, device and tasks are listed.
     """
     console = Console(highlight=False, soft_wrap=True)
     if path is None:
         _installation(console)
     elif not path.exists():
         raise DataError(f"'{path}' does not exist; give a run folder or a .npz file of demonstrations")
+    elif (path / "model.safetensors").is_file():
+        _policy(console, path)
     elif path.is_dir():
         _run(console, path)
     else:
@@ -73,6 +75,19 @@ def _run(console: Console, path: Path) -> None:
     )
     console.print(f"run {path}: {state}, {len(record.evaluations)} evaluations")
     print_run(console, record)
+
+
+def _policy(console: Console, path: Path) -> None:
+    from serfn.policies.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    task = bundle.spec
+    parameters = sum(parameter.numel() for parameter in bundle.policy.parameters())
+    console.print(
+        f"policy {path}: {type(bundle.policy).__name__}, {parameters} parameters, chunks of "
+        f"{bundle.policy.chunk_size} steps"
+    )
+    console.print(f"trained for {task.id}: {task.observation.dim} observations, {task.action.dim} actions")
 
 
 def _demonstrations(console: Console, path: Path) -> None:

@@ -116,10 +116,13 @@ def load_run(folder: Path) -> RunRecord:
         raise DataError(
             f"'{folder}' is not a run: it has no config.json; give the folder of serfn train --out"
         )
+    config = _read_json(folder / "config.json", {})
+    if "format" in config:
+        raise DataError(f"'{folder}' is a policy bundle, not a run; serfn evaluate measures it")
     captions = _read_json(folder / "films" / "films.json", {})
     return RunRecord(
         folder=folder,
-        config=_read_json(folder / "config.json", {}),
+        config=config,
         status=_read_json(folder / "status.json", {}),
         evaluations=tuple(_point(row, folder) for row in _read_lines(folder / "evaluations.jsonl")),
         metrics=tuple(_read_lines(folder / "metrics.jsonl")),

@@ -155,11 +155,13 @@ def summarize(result: EvaluationResult, score_name: str | None = None) -> list[S
 
 
 def name_score(results: Sequence[EvaluationResult]) -> str:
-    """Return what the score of these evaluations is: a metric of the task, the return, or just `score`."""
+    """Return what the score of these evaluations is: a metric of the task, success, return, or `score`."""
     informative = any(any(result.scores) for result in results)
     for name in results[0].metrics if informative else ():
         if name != "score" and all(result.metrics.get(name) == result.scores for result in results):
             return name
+    if all(result.scores == result.successes and "score" not in result.metrics for result in results):
+        return "success"
     return "return" if all(result.scores == result.returns for result in results) else "score"
 
 
