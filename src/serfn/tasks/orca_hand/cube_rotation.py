@@ -15,7 +15,7 @@ of the grasp centre, the simulation diverges, or 20 s are over (truncation).
 
 **Metrics** in `info["episode_metrics"]`: `rev_per_min`, net turns in the chosen direction divided by the
 *planned* length of the episode, so that time lost by a drop counts as standing still (it is also the
-`score`); `turns`; `dropped`; `seconds`. **Success**: at least one net turn and not dropped.
+`score`); `turns`; `dropped`. **Success**: at least one net turn and not dropped.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -145,7 +145,6 @@ class OrcaCubeRotation(HandEnvironment):
             "rev_per_min": rev_per_min,
             "turns": turns,
             "dropped": float(self._dropped or not self.cube.finite),
-            "seconds": self.steps / self.control_hz,
         }
         return Outcome(self._dropped, turns >= SUCCESS_TURNS and not self._dropped, metrics)
 
