@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serfn.core.errors import ConfigError, DataError
@@ -20,6 +20,7 @@ def test_bounds_map_to_minus_one_and_one() -> None:
     assert normalized.tolist() == [[-1.0, 1.0], [0.0, 0.0], [1.0, -1.0]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=20))
 def test_normalisation_is_inverted(values: list[tuple[float, float]]) -> None:
     actions = np.array(values, np.float32)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serfn.core.results import EvaluationResult
@@ -20,6 +20,7 @@ from serfn.evaluation.statistics import (
 )
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 400), fraction=st.floats(0, 1), confidence=st.sampled_from([0.8, 0.95, 0.99]))
 def test_wilson_agrees_with_scipy(n: int, fraction: float, confidence: float) -> None:
     successes = round(fraction * n)
@@ -29,6 +30,7 @@ def test_wilson_agrees_with_scipy(n: int, fraction: float, confidence: float) ->
     assert ours.low <= ours.mean <= ours.high
 
 
+@settings(deadline=None)
 @given(probability=st.floats(0.001, 0.999), freedom=st.integers(1, 3000))
 def test_t_quantile_agrees_with_scipy(probability: float, freedom: int) -> None:
     reference = scipy.stats.t.ppf(probability, freedom)
