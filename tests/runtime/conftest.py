@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ class Reach(gymnasium.Env):
 def toy_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     gymnasium.register(ENV_ID, Reach, max_episode_steps=8)  # pyright: ignore[reportArgumentType]
+    # A shell's background jobs ignore Ctrl-C; the tests must not depend on who started them.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, previous)
     del gymnasium.registry[ENV_ID]
 
 

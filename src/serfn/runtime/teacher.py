@@ -269,7 +269,6 @@ def weights_path(folder: Path, direction: str) -> Path:
 
 
 def _train_in_process(direction: str, out: Path, seed: int, scale: float, rows: Any) -> None:
-    torch.set_num_threads(1)
     train_cube_teacher(direction, out, seed=seed, scale=scale, report=lambda row: rows.put((direction, row)))
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from serfn.core.errors import SerfnError
 
+_HEADLESS = ("egl", "osmesa")
+
 
 class RenderingUnavailableError(SerfnError):
     """No OpenGL implementation that works without a display was found."""
@@ -36,11 +38,9 @@ class OffscreenRenderer:
         Raises:
             RenderingUnavailableError: no OpenGL implementation works here.
         """
-        self._gl = _open_context(width, height)
-        self._gl.make_current()
         self._model, self._data = model, mujoco.MjData(model)
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        self._gl, self._context = _open_contexts(model, width, height)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._option = mujoco.MjvOption()
@@ -69,15 +69,20 @@ class OffscreenRenderer:
         self._gl.free()
 
 
-def _open_context(width: int, height: int) -> Any:
-    backends = ("mujoco.egl", "mujoco.osmesa")
-    if sys.platform != "linux" or os.environ.get("MUJOCO_GL"):
-        backends = ("mujoco.gl_context",)
+def _open_contexts(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, mujoco.MjrContext]:
+    """Return an OpenGL context and MuJoCo's rendering context in it, from the first backend that works."""
+    chosen = os.environ.get("MUJOCO_GL", "").lower()
+    if sys.platform != "linux" or chosen not in ("", *_HEADLESS):
+        backends = ["mujoco.gl_context"]
+    else:
+        backends = [f"mujoco.{name}" for name in _HEADLESS if chosen in ("", name)]
     reasons = []
     for name in backends:
         try:
-            return importlib.import_module(name).GLContext(width, height)
-        # The bindings raise whatever their loader meets: ImportError, AttributeError, OSError, RuntimeError.
+            gl = importlib.import_module(name).GLContext(width, height)
+            gl.make_current()
+            return gl, mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        # The bindings raise whatever their loader meets: ImportError, AttributeError, OSError, FatalError.
         except Exception as error:
             reasons.append(f"{name}: {error}")
     raise RenderingUnavailableError(
