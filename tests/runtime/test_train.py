@@ -210,6 +210,17 @@ def test_evaluation_of_run_checkpoint_and_bundle(
     assert load_actor(folder, candidates=3, temperature=0.0)[0].acting.candidates == 3
 
 
+def test_a_run_of_another_version_says_so(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(make_config(), folder, films=False, stages=["imitation"])
+    path = resolve(folder / "checkpoints", "best") / "config.json"
+    document = json.loads(path.read_text())
+    document["config"]["forgotten"] = 1
+    path.write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match="another version of serfn .unknown option 'forgotten'"):
+        evaluate(folder)
+
+
 def test_evaluation_refuses_what_it_cannot_use(
     make_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:

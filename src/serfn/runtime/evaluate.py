@@ -97,7 +97,12 @@ def load_actor(
             1 if candidates is None else candidates, stored if temperature is None else temperature
         )
         return BestOfNActor(bundle.policy, None, bundle.spec, acting), None
-    config = from_dict(TrainConfig, read_config(folder))
+    try:
+        config = from_dict(TrainConfig, read_config(folder))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"'{folder}' was written by another version of serfn ({error}); use that version, or train anew"
+        ) from error
     tree = read_tree(folder)
     task = TaskSpec.from_dict(tree["task"])
     agent = make_agent(config, task)
