@@ -217,7 +217,7 @@ def test_a_run_of_another_version_says_so(make_config: Callable[..., TrainConfig
     document = json.loads(path.read_text())
     document["config"]["forgotten"] = 1
     path.write_text(json.dumps(document))
-    with pytest.raises(CheckpointError, match="another version of serfn .unknown option 'forgotten'"):
+    with pytest.raises(CheckpointError, match=r"another version of serfn \(unknown option 'forgotten'"):
         evaluate(folder)
 
 
