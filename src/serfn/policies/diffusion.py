@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
-from serfn.flows.whitening import ChunkWhitening
-from serfn.policies.base import (
-    ChunkPolicy,
-    Metrics,
-    base_noise,
-    check_temperature,
-    weighted_mean_per_dimension,
-)
-from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
+from serfn.policies.base import Metrics, base_noise, weighted_mean_per_dimension
+from serfn.policies.denoising import DenoisingPolicy
 
 
 @dataclass(frozen=True)
@@ -50,30 +43,24 @@ class DiffusionConfig:
             raise ConfigError(f"steps is {self.steps}: use at most train_steps = {self.train_steps}")
 
 
-class DiffusionPolicy(ChunkPolicy):
+class DiffusionPolicy(DenoisingPolicy):
     """Predicts the noise in a whitened chunk at each of `train_steps` noise levels."""
 
     signal: Tensor
     levels: Tensor
 
     def __init__(self, config: DiffusionConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size)
+        super().__init__(
+            obs_dim,
+            action_dim,
+            chunk_size,
+            width=config.width,
+            depth=config.depth,
+            encoder_depth=config.encoder_depth,
+        )
         self.config = config
-        self.encoder = ObservationEncoder(obs_dim, config.width, config.encoder_depth)
-        self.network = ChunkDenoiser(config.width, action_dim, chunk_size, config.width, config.depth)
-        self.whitening = ChunkWhitening(chunk_size, action_dim)
         self.register_buffer("signal", cosine_signal(config.train_steps), persistent=False)
         self.register_buffer("levels", ddim_levels(config.steps, config.train_steps), persistent=False)
-
-    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
-        """Draw chunks [batch, chunk, action], clipped to [-1, 1]."""
-        return self._denoise(obs, obs.shape[:-1], temperature, generator)
-
-    def sample_candidates(
-        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
-    ) -> Tensor:
-        """Draw chunks [batch, count, chunk, action]."""
-        return self._denoise(obs.unsqueeze(-2), (len(obs), count), temperature, generator)
 
     def imitation_loss(
         self,
@@ -95,40 +82,28 @@ class DiffusionPolicy(ChunkPolicy):
         ).to(actions.device)
         signal = self.signal[level, None, None]
         noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
-        output = self.network(noisy, self._time(level).unsqueeze(-1), self._condition(obs))
+        output = self.network(noisy, self._time(level).unsqueeze(-1), self.condition(obs))
         error = torch.where(mask, (output - noise).square(), torch.zeros_like(output))
         loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
         return loss, {"diffusion_mse": loss.detach()}
 
-    @torch.no_grad()
-    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normaliser and the whitening of actions."""
-        self.normalizer.fit(observations)
-        self.whitening.fit(actions, valid)
-
-    def _denoise(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
-    ) -> Tensor:
-        check_temperature(temperature)
-        x = temperature * base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
-        condition = self._condition(obs)
+    def generate(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Walk down the noise levels by DDIM without added noise."""
+        x = noise
         signals = torch.cat([self.signal[self.levels], self.signal.new_ones(1)])
         times = self._time(self.levels)
         for index in range(self.config.steps):
             signal, next_signal = signals[index], signals[index + 1]
-            noise = self.network(x, times[index : index + 1], condition)
-            clean = (x - (1.0 - signal).sqrt() * noise) / signal.sqrt()
+            predicted = self.network(x, times[index : index + 1], condition)
+            clean = (x - (1.0 - signal).sqrt() * predicted) / signal.sqrt()
             # At the noisiest levels the division amplifies errors beyond any action: use the known bounds.
             clean = self.whitening.inverse(self.whitening(clean)[0].clamp(-1.0, 1.0))[0]
-            noise = (x - signal.sqrt() * clean) / (1.0 - signal).sqrt()
-            x = next_signal.sqrt() * clean + (1.0 - next_signal).sqrt() * noise
-        return self.whitening(x)[0].clamp(-1.0, 1.0)
+            predicted = (x - signal.sqrt() * clean) / (1.0 - signal).sqrt()
+            x = next_signal.sqrt() * clean + (1.0 - next_signal).sqrt() * predicted
+        return x
 
     def _time(self, level: Tensor) -> Tensor:
         return (level.to(self.signal.dtype) + 1.0) / self.config.train_steps
-
-    def _condition(self, obs: Tensor) -> Tensor:
-        return self.network.condition(encode(self.normalizer, self.encoder, obs))
 
 
 def ddim_levels(steps: int, train_steps: int) -> Tensor:

@@ -12,15 +12,8 @@ import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
-from serfn.flows.whitening import ChunkWhitening
-from serfn.policies.base import (
-    ChunkPolicy,
-    Metrics,
-    base_noise,
-    check_temperature,
-    weighted_mean_per_dimension,
-)
-from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
+from serfn.policies.base import Metrics, base_noise, weighted_mean_per_dimension
+from serfn.policies.denoising import DenoisingPolicy
 
 
 @dataclass(frozen=True)
@@ -49,25 +42,19 @@ class FlowMatchingConfig:
             raise ConfigError(f"prediction is {self.prediction!r}: use 'velocity' or 'data'")
 
 
-class FlowMatchingPolicy(ChunkPolicy):
+class FlowMatchingPolicy(DenoisingPolicy):
     """`dx/dt = v(x, t; obs)` from noise at t = 0 to a whitened chunk at t = 1."""
 
     def __init__(self, config: FlowMatchingConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size)
+        super().__init__(
+            obs_dim,
+            action_dim,
+            chunk_size,
+            width=config.width,
+            depth=config.depth,
+            encoder_depth=config.encoder_depth,
+        )
         self.config = config
-        self.encoder = ObservationEncoder(obs_dim, config.width, config.encoder_depth)
-        self.network = ChunkDenoiser(config.width, action_dim, chunk_size, config.width, config.depth)
-        self.whitening = ChunkWhitening(chunk_size, action_dim)
-
-    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
-        """Draw chunks [batch, chunk, action], clipped to [-1, 1]."""
-        return self._integrate(obs, obs.shape[:-1], temperature, generator)
-
-    def sample_candidates(
-        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
-    ) -> Tensor:
-        """Draw chunks [batch, count, chunk, action]."""
-        return self._integrate(obs.unsqueeze(-2), (len(obs), count), temperature, generator)
 
     def imitation_loss(
         self,
@@ -89,30 +76,18 @@ class FlowMatchingPolicy(ChunkPolicy):
         )
         time = time.to(actions.device)
         point = torch.lerp(start, end, time.unsqueeze(-1))
-        output = self.network(point, time, self._condition(obs))
+        output = self.network(point, time, self.condition(obs))
         target = end if self.config.prediction == "data" else end - start
         error = torch.where(mask, (output - target).square(), torch.zeros_like(output))
         loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
         return loss, {"flow_matching_mse": loss.detach()}
 
-    @torch.no_grad()
-    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normaliser and the whitening of actions."""
-        self.normalizer.fit(observations)
-        self.whitening.fit(actions, valid)
-
-    def _integrate(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
-    ) -> Tensor:
-        check_temperature(temperature)
-        x = temperature * base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
-        condition = self._condition(obs)
+    def generate(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Integrate the field from t = 0 to 1 by Euler's method."""
+        x = noise
         step = 1.0 / self.config.steps
         for index in range(self.config.steps):
             output = self.network(x, x.new_full((1,), index * step), condition)
             velocity = output if self.config.prediction == "velocity" else (output - x) / (1.0 - index * step)
             x = x + step * velocity
-        return self.whitening(x)[0].clamp(-1.0, 1.0)
-
-    def _condition(self, obs: Tensor) -> Tensor:
-        return self.network.condition(encode(self.normalizer, self.encoder, obs))
+        return x
