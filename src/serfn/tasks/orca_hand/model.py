@@ -43,6 +43,7 @@ STIFF_SOLIMP = (0.95, 0.99, 0.001)
 
 _PREFIX = "right_"
 _SKIN = "_skin_mesh"
+_FIT_DIRECTIONS, _FIT_ROUNDS, _TOWARDS_JOINT = 600, 30, -0.5
 _TIP_OFFSET_M = {"thumb": 0.027, "index": 0.04, "middle": 0.04, "ring": 0.04, "pinky": 0.04}
 
 
@@ -170,17 +171,43 @@ def _make_skin(
         geom.type = mujoco.mjtGeom.mjGEOM_BOX
         geom.pos, geom.size = (low + high) / 2, (high - low) / 2
         return
-    # The skin is a sleeve along the link's z axis that ends in a dome at the fingertip: its mean half-width
-    # is the capsule's radius, and the dome touches the mesh's end.
-    radius = float((high - low)[:2].mean() / 2)
-    x, y = (low + high)[:2] / 2
-    is_tip = link.endswith("_dp") or (link.endswith("_ip") and not link.startswith("thumb"))
-    end = high[2] - (radius if is_tip else radius / 2)
+    start, end, radius = _fit_capsule(vertices)
     geom.type = mujoco.mjtGeom.mjGEOM_CAPSULE
     geom.pos, geom.quat = [0, 0, 0], [1, 0, 0, 0]
     geom.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
-    geom.fromto = [x, y, low[2] + radius / 2, x, y, end]
+    geom.fromto = [*start, *end]
     geom.size = [radius, 0, 0]
+
+
+def _fit_capsule(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the capsule (ends [3], [3] and radius, m) whose surface is closest to a link's convex hull.
+
+    Least squares between the two support functions, ``max(d·start, d·end) + radius`` and ``max_v d·v``, over
+    directions d spread evenly over the sphere. The link lies along z; directions towards its joint, where the
+    skin touches nothing, hardly count. Given which end supports which direction the problem is linear; a few
+    rounds settle that choice.
+    """
+    directions = _fibonacci_sphere(_FIT_DIRECTIONS)
+    support = (vertices @ directions.T).max(0)
+    weights = np.where(directions[:, 2] < _TOWARDS_JOINT, 0.1, 1.0)
+    low, high = vertices.min(0), vertices.max(0)
+    radius = float((high - low)[:2].mean() / 2)
+    start, end = (low + high) / 2, (low + high) / 2
+    start[2], end[2] = low[2] + radius / 2, high[2] - radius
+    for _ in range(_FIT_ROUNDS):
+        at_end = (directions @ (end - start) > 0)[:, None]
+        design = np.hstack([directions * ~at_end, directions * at_end, np.ones((len(directions), 1))])
+        solution = np.linalg.lstsq(design * weights[:, None], support * weights, rcond=None)[0]
+        start, end, radius = solution[:3], solution[3:6], float(solution[6])
+    return start, end, radius
+
+
+def _fibonacci_sphere(count: int) -> np.ndarray:
+    """Return directions [count, 3] spread evenly over the sphere (Gonzalez, 2010, section 3)."""
+    index = np.arange(count) + 0.5
+    z = 1 - 2 * index / count
+    longitude = np.pi * (1 + 5**0.5) * index
+    return np.column_stack([np.sqrt(1 - z**2) * np.cos(longitude), np.sqrt(1 - z**2) * np.sin(longitude), z])
 
 
 def _drop_unused_meshes(spec: mujoco.MjSpec, collision: Collision) -> None:
