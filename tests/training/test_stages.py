@@ -308,11 +308,44 @@ def test_a_round_of_failures_returns_the_policy_to_the_start(
         failing = first_episode >= 8
         return [dataclasses.replace(e, terminated=failing, truncated=not failing) for e in collected]
 
-    config = online_config(toy_config, max_divergence=None, max_failures=2)
+    config = online_config(toy_config, max_divergence=None, max_failures=2, failure_rounds=1)
     session = surroundings.make_session(config, tmp_path, collect=collect)
     session.run(STAGES)
     rollbacks = [gate for gate in session.state.gates if gate.score is None]
-    assert len(rollbacks) == 1 and "4 episodes of a round failed" in rollbacks[0].reason
+    assert len(rollbacks) == 1 and "4 episodes of the last round failed" in rollbacks[0].reason
+
+
+def test_one_bad_round_is_waited_out_and_a_second_returns_to_the_last_calm_policy(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = {3: True, 4: False, 5: True, 6: True}
+    collectors: dict[int, Any] = {}
+
+    def collect(actor: Any, episodes: int, first_episode: int) -> list[Any]:
+        round_number = first_episode // 4 + 1
+        collectors[round_number] = session.context.agent.policy_state()["module"]
+        collected = surroundings.collect(actor, episodes, first_episode)
+        failed = failing.get(round_number, False)
+        return [dataclasses.replace(e, terminated=failed, truncated=not failed) for e in collected]
+
+    online = OnlineConfig(
+        episodes=24,
+        episodes_per_round=4,
+        updates_per_round=12,
+        batch_size=16,
+        evaluate_every=0,
+        alarms=AlarmConfig(max_divergence=None, max_failures=3, failure_rounds=2),
+    )
+    session = surroundings.make_session(toy_config(online=online), tmp_path, collect=collect)
+    returned_to: list[Any] = []
+    load = session.context.agent.load_policy_state
+    monkeypatch.setattr(
+        session.context.agent, "load_policy_state", lambda s: (returned_to.append(s["module"]), load(s))
+    )
+    session.run(STAGES)
+    rollbacks = [gate for gate in session.state.gates if gate.score is None]
+    assert len(rollbacks) == 1 and "4 episodes of each of the last 2 rounds failed" in rollbacks[0].reason
+    assert all(torch.equal(returned_to[0][name], value) for name, value in collectors[4].items())
 
 
 def test_an_evaluation_clearly_below_the_best_returns_the_policy(

@@ -32,12 +32,16 @@ _BEST_QUANTILE = 0.75
 
 @dataclass(frozen=True)
 class AlarmConfig:
-    """When the online stage distrusts its own policy and returns to the last one that was not clearly worse.
+    """When the online stage distrusts its own policy and returns to an earlier one.
+
+    An evaluation clearly below the best one returns to the last policy whose evaluation was not. The other
+    alarms return less far: to the policy that collected the last round without too many failures.
 
     Attributes:
         max_divergence: Largest sampled KL / D from the reference; None switches the alarm off.
-        max_failures: Episodes of one round that end in failure, beyond the mean of the rounds before the
-            policy moved; None switches the alarm off.
+        max_failures: Failures per round, on average over `failure_rounds` rounds, beyond the mean of the
+            rounds before the policy moved; None switches the alarm off.
+        failure_rounds: Rounds over which failures are averaged: one bad round alone is often chance.
         value_margin: How far the policy's values may leave their known bounds before a warning, as a fraction
             of the interval between the bounds.
 
@@ -46,7 +50,8 @@ class AlarmConfig:
     """
 
     max_divergence: float | None = 1.0
-    max_failures: int | None = 3
+    max_failures: int | None = 2
+    failure_rounds: int = 2
     value_margin: float = 0.05
 
     def __post_init__(self) -> None:
@@ -54,6 +59,8 @@ class AlarmConfig:
             raise ConfigError(f"max_divergence is {self.max_divergence}; it must be above 0, or none")
         if self.max_failures is not None and self.max_failures < 1:
             raise ConfigError(f"max_failures is {self.max_failures}; it must be at least 1, or none")
+        if self.failure_rounds < 1:
+            raise ConfigError(f"failure_rounds is {self.failure_rounds}; it must be at least 1, 2 is usual")
         if not self.value_margin >= 0:
             raise ConfigError(f"value_margin is {self.value_margin}; it must be 0 or more")
 
@@ -119,9 +126,11 @@ class OnlineConfig:
 class Online(Stage):
     """Rounds of collection, updates and, now and then, an evaluation.
 
-    Kept in `RunState.stage_data`: `rounds` collected and `closed`, `failures` of the rounds before the policy
-    moved, `returns` of all episodes, the `safe_policy` to return to and the `safe_score` it is measured by,
-    and whether values were `outside` their bounds at the last report.
+    Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
+    policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
+    last round without too many failures, the `safe_policy` of the last evaluation that was not clearly below
+    the best one, the `safe_score` of the best, and whether values were `outside` their bounds at the last
+    report.
     """
 
     name: ClassVar[StageName] = "online"
@@ -151,8 +160,10 @@ class Online(Stage):
         ctx.state.stage_data = {
             "rounds": 0,
             "closed": 0,
-            "failures": [],
+            "usual_failures": [],
+            "recent_failures": [],
             "returns": [],
+            "calm_policy": ctx.agent.policy_state(),
             "safe_policy": ctx.agent.policy_state(),
             "safe_score": None,
             "outside": False,
@@ -244,11 +255,11 @@ class Online(Stage):
         if divergence is None:
             batch = ctx.agent.tensors(ctx.online.sample(self.config.batch_size, ctx.rng))
             divergence = ctx.agent.divergence(batch).item()
+            ctx.hooks.report({"policy/kl": divergence})
         # Written so that NaN raises the alarm.
         if not divergence <= alarms.max_divergence:
-            self._roll_back(
-                ctx, data, f"KL / D to the reference is {number(divergence)}, above {alarms.max_divergence:g}"
-            )
+            reason = f"KL / D to the reference is {number(divergence)}, above {alarms.max_divergence:g}"
+            roll_back_policy(ctx, data["calm_policy"], reason)
 
     def _watch_values(self, ctx: StageContext, means: dict[str, float]) -> None:
         """Raise an alarm when values leave their bounds; once, until they have come back."""
@@ -264,17 +275,23 @@ class Online(Stage):
         ctx.state.stage_data["outside"] = outside
 
     def _watch_failures(self, ctx: StageContext, failures: int) -> None:
-        limit, data = self.config.alarms.max_failures, ctx.state.stage_data
+        """Compare the failures of the last rounds with what was usual when the policy entered the stage."""
+        alarms, data = self.config.alarms, ctx.state.stage_data
         if data["rounds"] <= self.config.policy_delay_rounds + 1:
-            # Collected by the policy as it entered the stage: what is normal for it on this robot.
-            data["failures"].append(failures)
+            data["usual_failures"].append(failures)
             return
-        usual = float(np.mean(data["failures"]))
-        if limit is not None and failures >= limit + usual:
-            self._roll_back(ctx, data, f"{failures} episodes of a round failed, {number(usual)} is usual")
-
-    def _roll_back(self, ctx: StageContext, data: dict, reason: str) -> None:
-        roll_back_policy(ctx, data["safe_policy"], reason)
+        usual = float(np.mean(data["usual_failures"]))
+        if alarms.max_failures is None or failures < usual + alarms.max_failures:
+            data["calm_policy"] = ctx.agent.policy_state()
+        recent = data["recent_failures"] = [*data["recent_failures"], failures][-alarms.failure_rounds :]
+        if alarms.max_failures is None or len(recent) < alarms.failure_rounds:
+            return
+        mean = float(np.mean(recent))
+        if mean >= usual + alarms.max_failures:
+            rounds = "the last round" if len(recent) == 1 else f"each of the last {len(recent)} rounds"
+            reason = f"{number(mean)} episodes of {rounds} failed, {number(usual)} are usual"
+            roll_back_policy(ctx, data["calm_policy"], reason)
+            data["recent_failures"] = []
 
     def _close_round(self, ctx: StageContext) -> None:
         """Evaluate if it is time; the policy becomes the safe one, or returns to it if clearly worse."""
@@ -287,7 +304,8 @@ class Online(Stage):
             best = None if data["safe_score"] is None else Score(**data["safe_score"])
             if best is not None and clearly_worse(score, best):
                 reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
-                self._roll_back(ctx, data, reason)
+                roll_back_policy(ctx, data["safe_policy"], reason)
+                data["calm_policy"] = data["safe_policy"]
             else:
                 data["safe_policy"] = ctx.agent.policy_state()
                 if best is None or score.mean > best.mean:
