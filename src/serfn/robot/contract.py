@@ -45,6 +45,8 @@ class RobotInfo:
         image_keys: Keys of `get_observation` that hold images `[height, width, channels]` uint8.
         position_keys: Key of the measured position of each commanded dimension, in the order of the
             commands and in `unit`; empty if the robot does not measure it.
+        target_keys: Key of the position that each motor is driven to at the moment, in the order of the
+            commands; the first command starts there. Empty starts at the measured positions.
         current_keys: Keys of motor currents in mA; empty if they are not measured.
         temperature_keys: Keys of motor temperatures in °C; empty if they are not measured.
         time_key: Key of the time in seconds, on the loop's clock, at which the state was measured; None
@@ -64,6 +66,7 @@ class RobotInfo:
     control_hz: float
     image_keys: tuple[str, ...] = ()
     position_keys: tuple[str, ...] = ()
+    target_keys: tuple[str, ...] = ()
     current_keys: tuple[str, ...] = ()
     temperature_keys: tuple[str, ...] = ()
     time_key: str | None = None
@@ -77,11 +80,12 @@ class RobotInfo:
             )
         if not self.state_keys:
             raise ConfigError(f"robot '{self.name}' has no state_keys; name what a policy shall see")
-        if self.position_keys and len(self.position_keys) != self.action.dim:
-            raise ConfigError(
-                f"robot '{self.name}' has {len(self.position_keys)} position_keys for {self.action.dim} "
-                "commanded dimensions; give one per dimension or none"
-            )
+        for name in ("position_keys", "target_keys"):
+            if (keys := getattr(self, name)) and len(keys) != self.action.dim:
+                raise ConfigError(
+                    f"robot '{self.name}' has {len(keys)} {name} for {self.action.dim} commanded dimensions; "
+                    "give one per dimension or none"
+                )
         if not (math.isfinite(self.control_hz) and self.control_hz > 0):
             raise ConfigError(f"control_hz is {self.control_hz}; it must be a positive number per second")
         if self.rest is not None:
@@ -192,7 +196,7 @@ class Verdict:
 
 @runtime_checkable
 class Referee(Protocol):
-    """Judges each step: a simulation, a reward classifier, a sensor. Without one, only people end episodes."""
+    """Judges each step: a simulation, a reward classifier. Without one, only people end episodes early."""
 
     def judge(self, observation: Observation) -> Verdict:
         """Return the verdict on the step that led to `observation`; called once per control step."""
