@@ -39,6 +39,14 @@ TASKS: dict[str, Task] = {
         demonstrator="serfn.tasks.orca_hand.cube_demonstrator:make_demonstrator",
         summary="in-hand cube rotation with a palm-down grasp (ORCA hand)",
     ),
+    "scissors": Task(
+        name="scissors",
+        env_id="serfn/OrcaScissorsTape-v0",
+        entry_point="serfn.tasks.orca_hand.scissors:OrcaScissorsTape",
+        max_episode_steps=360,
+        demonstrator="serfn.tasks.orca_hand.scissors_demonstrator:make_demonstrator",
+        summary="take scissors out of a case and cut a tape (ORCA hand on a wrist)",
+    ),
 }
 
 

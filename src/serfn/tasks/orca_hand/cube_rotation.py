@@ -88,7 +88,7 @@ class OrcaCubeRotation(HandEnvironment):
         """
         if direction not in _SIGNS:
             raise ConfigError(f"unknown direction {direction!r}; choose one of {', '.join(_SIGNS)}")
-        self.plant = resolve_plant(plant)
+        self.plant = resolve_plant(plant, without=("hinge_friction",))
         self._physics = physics or PhysicsConfig()
         self._ranges = (
             randomize if isinstance(randomize, Randomization) else Randomization() if randomize else FIXED

@@ -179,7 +179,7 @@ class CubeSimulation:
 
     def randomize(self, ranges: Randomization, rng: np.random.Generator) -> None:
         """Draw mass, friction and motor gain."""
-        mass = rng.uniform(*ranges.mass_kg)
+        mass = self.plant.object_mass * rng.uniform(*ranges.mass_kg)
         self.model.body_mass[self._cube] = mass
         self.model.body_inertia[self._cube] = self._inertia * mass / CUBE_MASS_KG
         self.model.geom_friction[:, 0] = self.plant.friction * rng.uniform(*ranges.friction)

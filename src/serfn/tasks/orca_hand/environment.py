@@ -57,12 +57,12 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
     """Base class of the family's Gymnasium environments.
 
     Action: absolute targets of the moving joints [action] in rad, inside the joint limits; each target moves
-        by at most
-    `MAX_TARGET_CHANGE_RAD` per control step (50 ms). Joints before `first_joint` keep their angle.
+    by at most `max_target_change` per control step (50 ms). Joints before `first_joint` keep their angle.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
     first_joint: int = 1
+    max_target_change: float | np.ndarray = MAX_TARGET_CHANGE_RAD
     camera: ClassVar[dict[str, Any]] = {
         "lookat": (0.0, 0.04, 0.2),
         "distance": 0.3,
@@ -117,6 +117,10 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
     def visual_model(self) -> mujoco.MjModel:
         """Return the scene with visual geometry; its state layout equals the simulation's."""
 
+    def details(self) -> dict[str, Any]:
+        """Return what a task adds to `info` after a reset and after every step."""
+        return {}
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -124,7 +128,7 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         super().reset(seed=seed)
         self.steps = 0
         self.place(self.np_random)
-        return self.observe(self.np_random), {"is_success": False}
+        return self.observe(self.np_random), {"is_success": False, **self.details()}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Advance one control step; see Gymnasium.
@@ -137,8 +141,8 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
             raise ValueError(f"action must be {self._action_shape[0]} finite joint targets, got {action}")
         sim = self.simulation
         targets = sim.targets.copy()
-        change = np.clip(action - targets[self.first_joint :], -MAX_TARGET_CHANGE_RAD, MAX_TARGET_CHANGE_RAD)
-        targets[self.first_joint :] += change
+        limit = self.max_target_change
+        targets[self.first_joint :] += np.clip(action - targets[self.first_joint :], -limit, limit)
         sim.step(targets)
         self.steps += 1
         if not sim.finite:
@@ -151,6 +155,7 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
             "reward_terms": terms,
             "episode_metrics": outcome.metrics,
             "simulation_diverged": False,
+            **self.details(),
         }
         return self.observe(self.np_random), float(sum(terms.values())), outcome.terminated, truncated, info
 
@@ -161,6 +166,7 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
             "reward_terms": {},
             "episode_metrics": {**self.outcome().metrics, "simulation_diverged": 1.0},
             "simulation_diverged": True,
+            **self.details(),
         }
         return np.zeros(len(self.observation_names), np.float32), self.failure_reward, True, False, info
 
@@ -172,7 +178,7 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
             return None
         if self._renderer is None:
             self._renderer = OffscreenRenderer(self.visual_model(), *_RENDER_SIZE, self.camera)
-        return self._renderer.render(self.simulation.data.qpos)
+        return self._renderer.render(self.simulation.data)
 
     def close(self) -> None:
         """Free the renderer."""

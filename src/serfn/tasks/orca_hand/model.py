@@ -12,6 +12,7 @@ radians, torques in newton metres.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,9 +40,14 @@ PALM_DOWN_QUATERNION = (0.7071067811865476, -0.7071067811865475, 0.0, 0.0)
 FINGER_CONTYPE, FINGER_CONAFFINITY = 2, 3
 PALM_CONTYPE, PALM_CONAFFINITY = 0, 3
 OBJECT_CONTYPE, OBJECT_CONAFFINITY = 1, 0
+# What is fixed in the world, or hangs on it, touches the hand and those objects that take affinity 4.
+FIXTURE_CONTYPE, FIXTURE_CONAFFINITY = 5, 0
 STIFF_SOLIMP = (0.95, 0.99, 0.001)
 
 _PREFIX = "right_"
+TOWER = _PREFIX + "tower"
+"""The body that carries the hand; everything else of the hand hangs below it."""
+
 _SKIN = "_skin_mesh"
 _FIT_DIRECTIONS, _FIT_ROUNDS, _TOWARDS_JOINT = 600, 30, -0.5
 _TIP_OFFSET_M = {"thumb": 0.027, "index": 0.04, "middle": 0.04, "ring": 0.04, "pinky": 0.04}
@@ -68,6 +74,24 @@ class PhysicsConfig:
 def palm_down_hand(collision: Collision, physics: PhysicsConfig, *, visual: bool) -> mujoco.MjSpec:
     """Return the right hand mounted palm down above the floor, ready for a task to add its objects.
 
+    The arguments are those of `load_hand`.
+    """
+    spec = load_hand(collision, physics, visual=visual)
+    mount_hand(spec, PALM_DOWN_POSITION_M, PALM_DOWN_QUATERNION)
+    return spec
+
+
+def mount_hand(spec: mujoco.MjSpec, position_m: Sequence[float], quaternion: Sequence[float]) -> None:
+    """Place the tower on which the hand sits: its position in m and its orientation (w, x, y, z)."""
+    tower = spec.body(TOWER)
+    tower.pos = position_m
+    tower.quat = quaternion
+    tower.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
+
+
+def load_hand(collision: Collision, physics: PhysicsConfig, *, visual: bool) -> mujoco.MjSpec:
+    """Return the right hand where `orca_sim` puts it, ready to be mounted and for a task to add its objects.
+
     Args:
         collision: contact geometry of the skin, `capsules` or `meshes`.
         physics: integration and contact settings.
@@ -75,10 +99,6 @@ def palm_down_hand(collision: Collision, physics: PhysicsConfig, *, visual: bool
     """
     spec = mujoco.MjSpec.from_file(str(Path(orca_sim.__file__).parent / "scene_right.xml"))
     _set_options(spec, physics)
-    tower = spec.body(_PREFIX + "tower")
-    tower.pos = PALM_DOWN_POSITION_M
-    tower.quat = PALM_DOWN_QUATERNION
-    tower.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
     skins = _skin_vertices()
     for geom in list(spec.geoms):
         if geom.name == "floor":
@@ -106,6 +126,11 @@ def palm_down_hand(collision: Collision, physics: PhysicsConfig, *, visual: bool
 def tip_site(finger: str) -> str:
     """Return the name of the site at a finger's tip."""
     return f"tip_{finger}"
+
+
+def link_body(link: str) -> str:
+    """Return the name of a link's body, such as `palm`, `thumb_dp` or `index_ip`."""
+    return _PREFIX + link
 
 
 def joint_limits(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ They change the machine and its sensors only, never the task, the reward or the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ class Plant:
         collision: contact geometry of the skin.
         motor_gain: factor on the motors' position gain (weak tendons, sagging supply).
         friction: factor on the sliding friction of skin and object.
+        object_mass: factor on the mass of the object.
+        hinge_friction: factor on the friction of an object's own hinge, where it has one.
         latency_s: delay between a command and its arrival at the motors, at most one control period.
         backlash_rad: width of the play between motor and joint (loose tendons): a joint's effective target
             follows the commanded one only outside this band.
@@ -37,6 +40,8 @@ class Plant:
     collision: Collision = "capsules"
     motor_gain: float = 1.0
     friction: float = 1.0
+    object_mass: float = 1.0
+    hinge_friction: float = 1.0
     latency_s: float = 0.0
     backlash_rad: float = 0.0
     joint_noise_rad: float = 0.0
@@ -46,10 +51,9 @@ class Plant:
     object_velocity_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.motor_gain <= 0 or self.friction <= 0:
-            raise ConfigError(
-                f"motor_gain and friction must be positive, got {self.motor_gain} and {self.friction}"
-            )
+        for name in ("motor_gain", "friction", "object_mass", "hinge_friction"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is a factor and must be positive, got {getattr(self, name)}")
         if any(value < 0 for key, value in asdict(self).items() if key != "collision"):
             raise ConfigError(f"latency, backlash and noise levels must not be negative, got {self}")
 
@@ -74,17 +78,28 @@ PLANTS: dict[str, Plant] = {
 }
 
 
-def plant(choice: str | Plant) -> Plant:
+def plant(choice: str | Plant, plants: Mapping[str, Plant] = PLANTS, without: Sequence[str] = ()) -> Plant:
     """Return a plant by name, or the given one unchanged.
 
+    Args:
+        choice: a name or a plant.
+        plants: the task's plants by name.
+        without: fields that mean nothing in the task; they must keep their neutral value.
+
     Raises:
-        ConfigError: the name is unknown; the message lists the known ones.
+        ConfigError: the name is unknown (the message lists the known ones), or the plant sets a field that
+            the task would ignore.
     """
-    if isinstance(choice, Plant):
-        return choice
-    if choice not in PLANTS:
-        raise ConfigError(f"unknown plant {choice!r}; choose one of {', '.join(PLANTS)} or pass a Plant")
-    return PLANTS[choice]
+    if not isinstance(choice, Plant):
+        if choice not in plants:
+            raise ConfigError(f"unknown plant {choice!r}; choose one of {', '.join(plants)} or pass a Plant")
+        choice = plants[choice]
+    for name in without:
+        if getattr(choice, name) != getattr(Plant(), name):
+            raise ConfigError(
+                f"this task has nothing that {name} would change, got {getattr(choice, name)}; leave it out"
+            )
+    return choice
 
 
 class Transmission:
@@ -94,13 +109,18 @@ class Transmission:
     given width (Brokate and Sprekels, Hysteresis and Phase Transitions, 1996, section 2.1).
     """
 
-    def __init__(self, plant: Plant, period_s: float, timestep_s: float) -> None:
-        """Prepare for a control period and a simulation step, both in seconds."""
+    def __init__(
+        self, plant: Plant, period_s: float, timestep_s: float, play: float | np.ndarray = 1.0
+    ) -> None:
+        """Prepare for a control period and a simulation step, both in seconds.
+
+        `play` [joints] is 1 for joints with backlash and 0 for those without.
+        """
         if plant.latency_s > period_s + 1e-9:
             raise ConfigError(
                 f"latency_s is at most one control period ({period_s} s), got {plant.latency_s}"
             )
-        self._half_width = plant.backlash_rad / 2
+        self._half_width = plant.backlash_rad / 2 * play
         self._substeps = round(period_s / timestep_s)
         self._delayed_substeps = round(plant.latency_s / timestep_s)
 

@@ -49,10 +49,12 @@ class OffscreenRenderer:
             setattr(self._camera, name, value)
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
 
-    def render(self, qpos: np.ndarray) -> np.ndarray:
-        """Return the frame [height, width, 3] uint8 of a configuration [nq]."""
+    def render(self, state: mujoco.MjData) -> np.ndarray:
+        """Return the frame [height, width, 3] uint8 of a state: its joints and what a task has placed."""
         self._gl.make_current()
-        self._data.qpos[:] = qpos
+        self._data.qpos[:] = state.qpos
+        self._data.mocap_pos[:] = state.mocap_pos
+        self._data.mocap_quat[:] = state.mocap_quat
         mujoco.mj_forward(self._model, self._data)
         everything = int(mujoco.mjtCatBit.mjCAT_ALL)
         mujoco.mjv_updateScene(

@@ -152,13 +152,13 @@ class CaseGeometry:
         position_m: nominal position of the rim's centre in the world.
         slot_m: inner width in the opening direction, inner thickness and depth of the slot.
         wall_m: thickness of the walls.
-        rest_height_m: height of the scissors' pivot above the rim at rest.
+        rest_height_m: height of the scissors' pivot above the rim when the tips stand on the bottom.
     """
 
     position_m: tuple[float, float, float] = (0.0, 0.0, 0.2)
     slot_m: tuple[float, float, float] = (0.023, 0.011, 0.088)
     wall_m: float = 0.008
-    rest_height_m: float = 0.012
+    rest_height_m: float = -0.003
 
 
 @dataclass(frozen=True)
