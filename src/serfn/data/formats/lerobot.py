@@ -1,0 +1,425 @@
+"""Reading a LeRobotDataset v3.0; its layout is described by `serfn.data.formats.lerobot_layout`.
+
+LeRobot keeps neither the observation after the last step nor the difference between termination and time
+limit. What this package writes has both beside it; for the data of others, the last observation is repeated,
+and the end is decided as `serfn.data.formats.outcome` says. Frames are read file by file; memory holds one
+episode.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from serfn.core.errors import DataError
+from serfn.core.spec import ActionSpec
+from serfn.data.episode import Episode
+from serfn.data.formats import lerobot_layout as layout
+from serfn.data.formats.images import decode_image, read_frames
+from serfn.data.formats.lerobot_extras import VERSION, Extras, terminal_image
+from serfn.data.formats.outcome import decide, outcome_notes
+from serfn.data.mapping import (
+    GUESS_ALL,
+    Field,
+    NameMapping,
+    choose_images,
+    choose_scalar,
+    choose_vectors,
+    guess_notes,
+    listing,
+)
+from serfn.data.source import EpisodeSource, understood
+
+_ROWS = 1024
+_ROWS_WITH_IMAGES = 64
+
+
+def open_lerobot(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSource:
+    """Open a LeRobotDataset v3.0.
+
+    Args:
+        path: Its folder.
+        mapping: Which features mean what. Guessed are: all vectors `observation.*` (the state first),
+            `action`, all cameras, `next.reward`, `next.success`, `next.done` with `next.truncated`, and the
+            three names of interventions.
+
+    Raises:
+        DataError: The data set cannot be read, is of another version, lacks a feature (those found are
+            listed), or its index contradicts itself. Episodes raise it when they are read.
+    """
+    root = Path(path)
+    with understood(f"LeRobotDataset '{root}'", pa.ArrowException):
+        info = _Info.load(root)
+        tasks = _tasks(root / layout.TASKS)
+        rows = _episode_rows(root, info)
+        parts = _choose(info, mapping)
+        spec = _check_extras(root, len(rows), parts)
+    notes = parts.notes
+    if not (root / layout.EXTRAS).is_file():
+        notes += ("no terminal observations: the last observation of each episode is repeated",)
+    reader = _Reader(root, info, tasks, rows, parts, mapping.assume_success)
+    return EpisodeSource(
+        path=root,
+        format="lerobot",
+        count=len(rows),
+        read=reader.episodes,
+        content=listing(info.fields.values()),
+        control_hz=info.fps,
+        action_spec=spec,
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True)
+class _Info:
+    """What `info.json` says."""
+
+    fps: float
+    fields: Mapping[str, Field]
+    data_path: str
+    video_path: str | None
+    total_episodes: int
+
+    @classmethod
+    def load(cls, root: Path) -> _Info:
+        raw = json.loads((root / layout.INFO).read_text(encoding="utf-8"))
+        version = str(raw.get("codebase_version"))
+        if not version.startswith("v3."):
+            raise DataError(
+                f"'{root}' is a LeRobotDataset of version {version}; only v3.0 is read, convert it with "
+                "LeRobot's own script convert_dataset_v21_to_v30"
+            )
+        fps = float(raw["fps"])
+        if not (0 < fps < math.inf):
+            raise DataError(f"'{root / layout.INFO}' says fps {raw['fps']}; it must be positive")
+        fields = {
+            name: Field(name, str(item["dtype"]), tuple(int(size) for size in item["shape"]))
+            for name, item in raw["features"].items()
+            if not (item.get("info") or {}).get("is_depth_map")
+        }
+        return cls(
+            fps=fps,
+            fields=fields,
+            data_path=str(raw.get("data_path", layout.DATA_PATH)),
+            video_path=raw.get("video_path"),
+            total_episodes=int(raw["total_episodes"]),
+        )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Which features are read as what."""
+
+    observations: tuple[Field, ...]
+    actions: tuple[Field, ...]
+    images: tuple[Field, ...]
+    reward: Field | None
+    success: Field | None
+    terminated: Field | None
+    truncated: Field | None
+    done: Field | None
+    intervention: Field | None
+    notes: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the data files that are needed."""
+        scalars = (
+            self.reward,
+            self.success,
+            self.terminated,
+            self.truncated,
+            self.done,
+            self.intervention,
+        )
+        cameras = (camera for camera in self.images if camera.dtype != "video")
+        chosen = [*self.observations, *self.actions, *cameras, *(part for part in scalars if part)]
+        automatic = ["timestamp", "frame_index", "episode_index", "index", "task_index"]
+        return list(dict.fromkeys([field.name for field in chosen] + automatic))
+
+
+def _choose(info: _Info, mapping: NameMapping) -> _Parts:
+    fields = {name: field for name, field in info.fields.items() if name not in layout.AUTOMATIC}
+    guesses: list[str] = []
+    vectors = sorted(
+        (name for name, field in fields.items() if name.startswith("observation") and field.is_vector),
+        key=lambda name: (name != layout.STATE, name != layout.ENVIRONMENT_STATE, name),
+    )
+    action = [layout.ACTION] if layout.ACTION in fields else []
+    observations = choose_vectors("observations", mapping.observations, vectors, fields, guesses)
+    actions = choose_vectors("actions", mapping.actions, action, fields, guesses)
+    images = choose_images(mapping.images, fields, guesses)
+    reward = choose_scalar("reward", mapping.reward, [layout.REWARD], fields, guesses)
+    success = choose_scalar("success", mapping.success, [layout.SUCCESS], fields, guesses)
+    terminated = choose_scalar("terminated", mapping.terminated, [], fields, guesses)
+    truncated = choose_scalar("truncated", mapping.truncated, [layout.TRUNCATED], fields, guesses)
+    acted = choose_scalar("intervention", mapping.intervention, layout.INTERVENTIONS, fields, guesses)
+    # `next.done` marks any end; only together with `next.truncated` does it say which one.
+    done = fields.get(layout.DONE) if terminated is None and truncated is not None else None
+    notes = guess_notes(guesses)
+    notes += outcome_notes(reward, success, terminated, truncated, mapping.assume_success)
+    return _Parts(
+        observations, actions, images, reward, success, terminated, truncated, done, acted, tuple(notes)
+    )
+
+
+def _check_extras(root: Path, episodes: int, parts: _Parts) -> ActionSpec | None:
+    """Check what lies beside the data set, if anything, and return the bounds of its actions."""
+    path = root / layout.EXTRAS
+    if not path.is_file():
+        return None
+    raw = json.loads((root / layout.EXTRAS_INFO).read_text(encoding="utf-8"))
+    if raw.get("version") != VERSION:
+        raise DataError(f"'{path}' has version {raw.get('version')}; this package reads {VERSION}")
+    Extras.open(path, episodes).file.close()
+    whole = [field.name for field in parts.actions] == [layout.ACTION]
+    return ActionSpec.from_dict(raw["action_spec"]) if whole and raw["action_spec"] is not None else None
+
+
+def _tasks(path: Path) -> dict[int, str]:
+    """Return the instructions by number; the column of their text is pandas' index, whatever its name."""
+    table = pq.read_table(path)
+    names = [name for name in table.column_names if name != "task_index"]
+    if len(names) != 1:
+        raise DataError(f"'{path}' has the columns {table.column_names}; expected task_index and task")
+    numbers = table.column("task_index").to_pylist()
+    return {
+        int(number): str(text)
+        for number, text in zip(numbers, table.column(names[0]).to_pylist(), strict=True)
+    }
+
+
+def _episode_rows(root: Path, info: _Info) -> list[dict[str, Any]]:
+    """Return the rows of all episodes without statistics, ordered and checked."""
+    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        names = [name for name in pq.read_schema(file).names if not name.startswith("stats/")]
+        rows += pq.read_table(file, columns=names).to_pylist()
+    rows.sort(key=lambda row: row["episode_index"])
+    indices = [row["episode_index"] for row in rows]
+    if not rows or indices != list(range(info.total_episodes)):
+        raise DataError(
+            f"'{root}' lists {len(rows)} episodes in meta/episodes, its info.json {info.total_episodes}; "
+            "they must be numbered from 0"
+        )
+    for row in rows:
+        if row["dataset_to_index"] - row["dataset_from_index"] != row["length"] or row["length"] < 1:
+            raise DataError(
+                f"'{root}': episode {row['episode_index']} has length {row['length']} but frames "
+                f"{row['dataset_from_index']} to {row['dataset_to_index']}"
+            )
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Reads the episodes of a data set that was understood."""
+
+    root: Path
+    info: _Info
+    tasks: Mapping[int, str]
+    rows: list[dict[str, Any]]
+    parts: _Parts
+    assume_success: bool
+
+    def episodes(self) -> Iterator[Episode]:
+        """Yield the episodes in order."""
+        tables = self._tables()
+        path = self.root / layout.EXTRAS
+        with ExitStack() as stack:
+            extras = Extras.open(path, len(self.rows)) if path.is_file() else None
+            if extras is not None:
+                stack.enter_context(extras.file)
+            for row in self.rows:
+                where = f"LeRobotDataset '{self.root}', episode {row['episode_index']}"
+                with understood(where, pa.ArrowException):
+                    table = _of_row(row, tables)
+                    beside = None if extras is None else extras.row(row["episode_index"], len(table))
+                    try:
+                        episode = self._episode(row, table, beside)
+                    except DataError as error:
+                        raise DataError(f"{where}: {error}") from error
+                yield episode
+
+    def _tables(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the frames of each episode, read in batches from the files in the order of the episodes."""
+        places = dict.fromkeys((row["data/chunk_index"], row["data/file_index"]) for row in self.rows)
+        images = any(camera.dtype != "video" for camera in self.parts.images)
+        kept: list[pa.RecordBatch] = []
+        current: int | None = None
+        for chunk, number in places:
+            path = self.root / self.info.data_path.format(chunk_index=chunk, file_index=number)
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                missing = [name for name in self.parts.columns if name not in file.schema_arrow.names]
+                if missing:
+                    raise DataError(f"'{path}' lacks {missing}; found {file.schema_arrow.names}")
+                rows = _ROWS_WITH_IMAGES if images else _ROWS
+                for batch in file.iter_batches(rows, columns=self.parts.columns):
+                    for index, piece in _by_episode(batch):
+                        if kept and index != current:
+                            yield current or 0, pa.Table.from_batches(kept)
+                            kept = []
+                        current = index
+                        kept.append(piece)
+        if kept:
+            yield current or 0, pa.Table.from_batches(kept)
+
+    def _episode(self, row: Mapping[str, Any], table: pa.Table, beside: Mapping[str, Any] | None) -> Episode:
+        steps = len(table)
+        expected = np.arange(row["dataset_from_index"], row["dataset_to_index"])
+        if not np.array_equal(_numbers(table, self.info.fields["index"]), expected):
+            raise DataError(
+                f"the column 'index' does not run from {expected[0]} to {expected[-1]} as its row says"
+            )
+        parts = self.parts
+        observations = _vector(table, parts.observations)
+        images = {_camera_name(camera): self._images(row, table, camera) for camera in parts.images}
+        common = {
+            "actions": _vector(table, parts.actions),
+            "task": self._task(table),
+        }
+        if beside is not None and len(beside["terminal_observation"] or ()) == observations.shape[1]:
+            return Episode(
+                **common,
+                **_from_extras(beside, common["actions"].shape),
+                observations=np.vstack([observations, beside["terminal_observation"]]),
+                rewards=self._outcome(table).rewards,
+                images={
+                    name: np.concatenate([array, terminal_image(beside, name, array)])
+                    for name, array in images.items()
+                },
+            )
+        outcome = self._outcome(table)
+        acted = parts.intervention
+        return Episode(
+            **common,
+            observations=np.concatenate([observations, observations[-1:]]),
+            rewards=outcome.rewards,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            success=outcome.success,
+            chunk_starts=np.ones(steps, bool),
+            interventions=None if acted is None else _scalar(table, acted) > 0,
+            images={name: np.concatenate([array, array[-1:]]) for name, array in images.items()},
+        )
+
+    def _outcome(self, table: pa.Table) -> Any:
+        parts = self.parts
+        given = {
+            "rewards": parts.reward,
+            "success": parts.success,
+            "terminated": parts.terminated,
+            "truncated": parts.truncated,
+        }
+        arrays = {name: None if part is None else _scalar(table, part) for name, part in given.items()}
+        if parts.done is not None and arrays["truncated"] is not None:
+            arrays["terminated"] = (_scalar(table, parts.done) > 0) & ~(arrays["truncated"] > 0)
+        return decide(len(table), **arrays, assume_success=self.assume_success)
+
+    def _task(self, table: pa.Table) -> str:
+        number = int(_numbers(table, self.info.fields["task_index"])[0])
+        if number not in self.tasks:
+            raise DataError(f"task {number} is not in {layout.TASKS}, which has {sorted(self.tasks)}")
+        return self.tasks[number]
+
+    def _images(self, row: Mapping[str, Any], table: pa.Table, camera: Field) -> np.ndarray:
+        if len(camera.shape) != 3:
+            raise DataError(f"camera '{camera}' must have a shape of height, width and channels")
+        if camera.dtype == "video":
+            return self._video(row, table, camera)
+        images = np.empty((len(table), *camera.shape), np.uint8)
+        for number, item in enumerate(table.column(camera.name).to_pylist()):
+            data = item["bytes"] if isinstance(item, dict) else item
+            if not isinstance(data, bytes):
+                raise DataError(f"frame {number} of '{camera.name}' is not stored in the file")
+            images[number] = decode_image(data, camera.shape)
+        return images
+
+    def _video(self, row: Mapping[str, Any], table: pa.Table, camera: Field) -> np.ndarray:
+        key = camera.name
+        path = self.root / (self.info.video_path or layout.VIDEO_PATH).format(
+            video_key=key,
+            chunk_index=row[f"videos/{key}/chunk_index"],
+            file_index=row[f"videos/{key}/file_index"],
+        )
+        times = _numbers(table, self.info.fields["timestamp"]) + float(row[f"videos/{key}/from_timestamp"])
+        return read_frames(path, times, camera.shape, self.info.fps)
+
+
+def _of_row(row: Mapping[str, Any], tables: Iterator[tuple[int, pa.Table]]) -> pa.Table:
+    """Return the next table of frames, which must be those of the episode that `row` describes."""
+    found, table = next(tables, (None, None))
+    if table is None or found != row["episode_index"] or len(table) != row["length"]:
+        held = "end" if table is None else f"hold {len(table)} frames of episode {found}"
+        raise DataError(
+            f"the index promises {row['length']} frames of episode {row['episode_index']} where the data "
+            f"files {held}; the data set is incomplete"
+        )
+    return table
+
+
+def _from_extras(row: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return what the row beside an episode says as arguments of `Episode`."""
+    proposed = row["proposed_actions"]
+    names = ("terminated", "truncated", "interrupted", "success", "success_source", "seed", "policy_version")
+    return {name: row[name] for name in names} | {
+        "metrics": dict(row["metrics"] or ()),
+        "chunk_starts": row["chunk_starts"],
+        "interventions": row["interventions"],
+        "timestamps_s": row["timestamps_s"],
+        "proposed_actions": None if proposed is None else np.asarray(proposed, np.float32).reshape(shape),
+    }
+
+
+def _by_episode(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Split a batch where its episode changes."""
+    indices = batch.column("episode_index").to_numpy(zero_copy_only=False)
+    cuts = np.flatnonzero(np.diff(indices)) + 1
+    for start, stop in zip(np.r_[0, cuts], np.r_[cuts, len(indices)], strict=True):
+        if stop > start:
+            yield int(indices[start]), batch.slice(start, stop - start)
+
+
+def _vector(table: pa.Table, fields: tuple[Field, ...]) -> np.ndarray:
+    """Return `[T, n]` float32 of several features side by side."""
+    with np.errstate(over="ignore"):
+        columns = [_numbers(table, field).reshape(len(table), -1).astype(np.float32) for field in fields]
+    return np.concatenate(columns, axis=1)
+
+
+def _scalar(table: pa.Table, field: Field) -> np.ndarray:
+    return _numbers(table, field).reshape(len(table))
+
+
+def _numbers(table: pa.Table, field: Field) -> np.ndarray:
+    """Return the values of a feature `[T, *shape]`, where a single number has no dimension."""
+    column = table.column(field.name).combine_chunks()
+    values = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    while isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    while pa.types.is_nested(values.type):
+        values = values.flatten()
+    if values.null_count:
+        raise DataError(f"'{field.name}' has {values.null_count} missing values; fill or drop them")
+    array = values.to_numpy(zero_copy_only=False)
+    size = math.prod(field.shape)
+    if array.dtype.kind not in "biuf" or len(array) != len(table) * size:
+        raise DataError(
+            f"'{field.name}' holds {len(array)} values of {array.dtype} in {len(table)} frames; its feature "
+            f"says {field.dtype} {list(field.shape)}"
+        )
+    return array if size == 1 else array.reshape(len(table), *field.shape)
+
+
+def _camera_name(camera: Field) -> str:
+    return camera.name.removeprefix(layout.CAMERA)
