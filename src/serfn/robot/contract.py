@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 from serfn.core.errors import ConfigError, SerfnError
 from serfn.core.spec import ActionSpec, ObservationSpec
 
@@ -257,3 +259,21 @@ class Teleoperator(Protocol):
     def disconnect(self) -> None:
         """Close the device."""
         ...
+
+
+def read_vector(observation: Observation, keys: Sequence[str]) -> np.ndarray:
+    """Return the values of `keys`, in this order, as one float64 vector; arrays are flattened.
+
+    Raises:
+        RobotError: A key is missing.
+    """
+    try:
+        values = [observation[key] for key in keys]
+    except KeyError as error:
+        raise RobotError(
+            f"the robot's observation lacks {error}; it has {', '.join(sorted(observation)[:8])}, …"
+        ) from error
+    try:
+        return np.array(values, np.float64)
+    except ValueError:
+        return np.concatenate([np.ravel(value) for value in values]).astype(np.float64)

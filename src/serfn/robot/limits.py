@@ -104,8 +104,9 @@ class SafetyLimits:
         stall: When a joint counts as stalled; None does not watch it.
         start_tolerance: How far outside `[low, high]` a joint may be when motion starts; the first commands
             bring it in.
-        frozen_s: How long measurements may repeat bit for bit while the command moves, before the sensor
-            counts as frozen.
+        frozen_s: How long measured positions may repeat bit for bit while the command moves, before the
+            sensor counts as frozen.
+        frozen_distance: How far the command must have moved in that time, in the robot's unit.
         observation_watchdog: Ages of the newest good measurement.
         policy_watchdog: Ages of the last action to execute.
 
@@ -122,6 +123,7 @@ class SafetyLimits:
     stall: StallLimits | None = None
     start_tolerance: float = 0.1
     frozen_s: float = 0.3
+    frozen_distance: float = 0.05
     observation_watchdog: WatchdogConfig = field(default_factory=lambda: WatchdogConfig(0.08, 0.15, 1.0))
     policy_watchdog: WatchdogConfig = field(default_factory=lambda: WatchdogConfig(0.08, 0.15, 2.0))
 
@@ -130,7 +132,14 @@ class SafetyLimits:
             raise ConfigError(
                 f"the limits of '{self.robot}' name no joints; add one [joints.<name>] for each"
             )
-        for name in ("max_current_ma", "over_current_s", "max_temperature_c", "start_tolerance", "frozen_s"):
+        for name in (
+            "max_current_ma",
+            "over_current_s",
+            "max_temperature_c",
+            "start_tolerance",
+            "frozen_s",
+            "frozen_distance",
+        ):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value}; it must be positive and finite")

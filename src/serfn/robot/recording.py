@@ -13,7 +13,15 @@ from typing import Literal, Protocol
 import numpy as np
 
 EndReason = Literal[
-    "terminated", "time_limit", "success", "failure", "discard", "operator_stop", "fault", "interrupted"
+    "terminated",
+    "time_limit",
+    "success",
+    "failure",
+    "discard",
+    "paused",
+    "operator_stop",
+    "fault",
+    "interrupted",
 ]
 
 
