@@ -106,3 +106,30 @@ def test_bad_files_are_named(tmp_path: Path, name: str, text: str, message: str)
 def test_a_missing_file_is_a_serfn_error(tmp_path: Path) -> None:
     with pytest.raises(SerfnError, match="check the path"):
         load_config(Run, tmp_path / "none.toml")
+
+
+@dataclass(frozen=True)
+class Adam:
+    rate: float = 1e-3
+    type: Literal["adam"] = "adam"
+
+
+@dataclass(frozen=True)
+class Momentum:
+    rate: float = 1e-3
+    type: Literal["momentum"] = "momentum"
+
+
+@dataclass(frozen=True)
+class Tagged:
+    optimizer: Adam | Momentum = Adam()
+
+
+def test_members_of_a_union_are_told_apart_by_their_type() -> None:
+    for config in (Tagged(), Tagged(Momentum(0.1))):
+        assert from_dict(Tagged, json.loads(json.dumps(to_dict(config)))) == config
+    assert from_dict(Tagged, {"optimizer": {"rate": 2.0}}) == Tagged(Adam(2.0))
+    with pytest.raises(ConfigError, match=r"optimizer\.type: got 'adm' .*did you mean 'adam'.*'momentum'"):
+        from_dict(Tagged, {"optimizer": {"type": "adm"}})
+    with pytest.raises(ConfigError, match=r"unknown option 'optimizer\.rte'"):
+        from_dict(Tagged, {"optimizer": {"type": "momentum", "rte": 2.0}})

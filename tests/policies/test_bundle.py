@@ -16,9 +16,13 @@ from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.flows import FlowConfig
 from serfn.policies import (
     ChunkPolicy,
+    DeterministicConfig,
     DiffusionConfig,
+    DistilledFlowConfig,
     FlowMatchingConfig,
     FlowPolicyConfig,
+    GaussianConfig,
+    GaussianMixtureConfig,
     PolicyConfig,
     bundle,
     load_bundle,
@@ -38,7 +42,18 @@ def make(config: PolicyConfig = FLOW, seed: int = 0) -> ChunkPolicy:
     return policy
 
 
-@pytest.mark.parametrize("config", [FLOW, FlowMatchingConfig(width=8), DiffusionConfig(width=8)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        FLOW,
+        FlowMatchingConfig(width=8),
+        DistilledFlowConfig(width=8),
+        DiffusionConfig(width=8),
+        GaussianConfig(width=8),
+        GaussianMixtureConfig(width=8),
+        DeterministicConfig(width=8),
+    ],
+)
 def test_round_trip_is_bit_exact(config: PolicyConfig, tmp_path: Path) -> None:
     policy = make(config)
     save_bundle(tmp_path / "deep" / "policy", policy, SPEC, {"stage": "imitation", "steps": 3})
@@ -107,7 +122,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(type="gaussian"), "unknown type 'gaussian': this version knows flow"),
+        (lambda d: d.update(type="tabular"), "unknown type 'tabular': this version knows flow"),
         (lambda d: d.update(version=99), "format version 99"),
         (lambda d: d.update(format="other"), "does not describe a serfn policy"),
         (lambda d: d.pop("task"), "lacks a valid entry 'task'"),

@@ -37,7 +37,8 @@ def from_dict(cls: type[ConfigT], mapping: Mapping[str, Any], path: str = "") ->
     """Build the dataclass `cls` from `mapping`, strictly.
 
     Supported field types: bool, int, float (finite; an int is widened), str, `Path`, `Literal`, tuples,
-    `dict[str, T]`, nested dataclasses, and unions of these with each other and `None`.
+    `dict[str, T]`, nested dataclasses, and unions of these with each other and `None`. Dataclasses of one
+    union are told apart by their field `type`, a `Literal`; a table without it means the first of them.
 
     Args:
         cls: Dataclass to build.
@@ -158,6 +159,8 @@ def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and type(None) in members:
         return None
     candidates = [member for member in members if member is not type(None)]
+    if isinstance(value, Mapping):
+        candidates = _tagged(candidates, value, path)
     # An exact type goes first: `float | int` must not widen 3 to 3.0.
     candidates.sort(key=lambda member: type(value) is not member)
     errors = []
@@ -167,6 +170,25 @@ def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
         except ConfigError as error:
             errors.append(str(error))
     raise ConfigError(errors[0] if len(errors) == 1 else f"{path}: no alternative fits: {'; '.join(errors)}")
+
+
+def _tagged(candidates: list[Any], value: Mapping[str, Any], path: str) -> list[Any]:
+    """Return the dataclass that `value["type"]` names, or all `candidates` if they carry no such tags."""
+    tagged: dict[Any, Any] = {
+        next(field.default for field in dataclasses.fields(member) if field.name == "type"): member
+        for member in candidates
+        if dataclasses.is_dataclass(member)
+        and any(field.name == "type" for field in dataclasses.fields(member))
+    }
+    if len(tagged) < 2:
+        return candidates
+    tag = value.get("type", next(iter(tagged)))
+    if tag not in tagged:
+        hint = did_you_mean(str(tag), tagged)
+        raise ConfigError(
+            f"{_join(path, 'type')}: got {_show(tag)}{hint}; choose one of {', '.join(map(repr, tagged))}"
+        )
+    return [tagged[tag]]
 
 
 def _convert_literal(choices: tuple[Any, ...], value: Any, path: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class DiffusionConfig:
         width: hidden units of encoder and network.
         depth: hidden layers of the network.
         encoder_depth: layers of the observation encoder.
+        type: tells this configuration from those of the other policies.
     """
 
     steps: int = 10
@@ -34,6 +36,7 @@ class DiffusionConfig:
     width: int = 192
     depth: int = 3
     encoder_depth: int = 2
+    type: Literal["diffusion"] = "diffusion"
 
     def __post_init__(self) -> None:
         for name in ("steps", "train_steps", "width", "depth", "encoder_depth"):

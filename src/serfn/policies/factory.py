@@ -5,16 +5,33 @@ from __future__ import annotations
 import torch
 
 from serfn.policies.base import ChunkPolicy
+from serfn.policies.deterministic import DeterministicConfig, DeterministicPolicy
 from serfn.policies.diffusion import DiffusionConfig, DiffusionPolicy
+from serfn.policies.distilled import DistilledFlowConfig, DistilledFlowPolicy
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
 from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
+from serfn.policies.gaussian import GaussianConfig, GaussianPolicy
+from serfn.policies.gaussian_mixture import GaussianMixtureConfig, GaussianMixturePolicy
 
-PolicyConfig = FlowPolicyConfig | FlowMatchingConfig | DiffusionConfig
+PolicyConfig = (
+    FlowPolicyConfig
+    | FlowMatchingConfig
+    | DistilledFlowConfig
+    | DiffusionConfig
+    | GaussianConfig
+    | GaussianMixtureConfig
+    | DeterministicConfig
+)
+"""Configurations of all policies; their field `type` tells them apart in files."""
 
 CONFIG_TYPES: dict[str, type[PolicyConfig]] = {
     "flow": FlowPolicyConfig,
     "flow_matching": FlowMatchingConfig,
+    "distilled_flow": DistilledFlowConfig,
     "diffusion": DiffusionConfig,
+    "gaussian": GaussianConfig,
+    "gaussian_mixture": GaussianMixtureConfig,
+    "deterministic": DeterministicConfig,
 }
 """Name of each policy type on disk."""
 
@@ -33,7 +50,15 @@ def make_policy(
                 return FlowPolicy(config, obs_dim, action_dim, chunk_size)
             case FlowMatchingConfig():
                 return FlowMatchingPolicy(config, obs_dim, action_dim, chunk_size)
+            case DistilledFlowConfig():
+                return DistilledFlowPolicy(config, obs_dim, action_dim, chunk_size)
             case DiffusionConfig():
                 return DiffusionPolicy(config, obs_dim, action_dim, chunk_size)
+            case GaussianConfig():
+                return GaussianPolicy(config, obs_dim, action_dim, chunk_size)
+            case GaussianMixtureConfig():
+                return GaussianMixturePolicy(config, obs_dim, action_dim, chunk_size)
+            case DeterministicConfig():
+                return DeterministicPolicy(config, obs_dim, action_dim, chunk_size)
     known = ", ".join(cls.__name__ for cls in CONFIG_TYPES.values())
     raise ValueError(f"no policy for a {type(config).__name__}: use one of {known}")

@@ -26,6 +26,7 @@ class FlowMatchingConfig:
         width: hidden units of encoder and network.
         depth: hidden layers of the network.
         encoder_depth: layers of the observation encoder.
+        type: tells this configuration from those of the other policies.
     """
 
     steps: int = 10
@@ -33,6 +34,7 @@ class FlowMatchingConfig:
     width: int = 192
     depth: int = 3
     encoder_depth: int = 2
+    type: Literal["flow_matching"] = "flow_matching"
 
     def __post_init__(self) -> None:
         for name in ("steps", "width", "depth", "encoder_depth"):

@@ -1,0 +1,104 @@
+"""Deterministic policy with exploration noise: the policy of TD3+BC. A baseline without a density.
+
+Reference: Fujimoto et al. 2018, arXiv 1802.09477, section 5.3 (clipped noise on the target's action).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from serfn.core.errors import ConfigError
+from serfn.policies.base import (
+    ChunkPolicy,
+    Metrics,
+    base_noise,
+    check_temperature,
+    weighted_mean_per_dimension,
+)
+from serfn.policies.networks import ObservationEncoder, encode
+
+NOISE_CLIP = 2.5
+"""Noise is clipped to ± this many standard deviations, as TD3's 0.2 clipped to ±0.5."""
+
+
+@dataclass(frozen=True)
+class DeterministicConfig:
+    """Configuration of a `DeterministicPolicy`.
+
+    Attributes:
+        noise: standard deviation of the noise on actions at temperature 1, in normalised units.
+        width: hidden units of the network.
+        depth: hidden layers of the network.
+        type: tells this configuration from those of the other policies.
+    """
+
+    noise: float = 0.2
+    width: int = 192
+    depth: int = 3
+    type: Literal["deterministic"] = "deterministic"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if not 0.0 <= self.noise < 1.0:
+            raise ConfigError(f"noise is {self.noise}: use a number in [0, 1), 0.2 is usual")
+
+
+class DeterministicPolicy(ChunkPolicy):
+    """`a = clip(tanh(μ(obs)) + temperature · noise · clip(ε, ±2.5), ±1)`, `ε ~ N(0, I)`."""
+
+    def __init__(self, config: DeterministicConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+        super().__init__(obs_dim, action_dim, chunk_size)
+        self.config = config
+        self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
+        self.output = nn.Linear(config.width, chunk_size * action_dim)
+
+    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
+        """Mean chunks plus clipped noise [batch, chunk, action]; at temperature 0 differentiable means."""
+        return self._noisy(self.mean(obs), temperature, generator)
+
+    def sample_candidates(
+        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> Tensor:
+        """Draw chunks [batch, count, chunk, action] around the same mean."""
+        mean = self.mean(obs).unsqueeze(1).expand(-1, count, -1, -1)
+        return self._noisy(mean, temperature, generator)
+
+    def mean(self, obs: Tensor) -> Tensor:
+        """Noise-free chunks [batch, chunk, action]."""
+        output = self.output(encode(self.normalizer, self.encoder, obs))
+        return output.unflatten(-1, (self.chunk_size, self.action_dim)).tanh()
+
+    def imitation_loss(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        valid: Tensor,
+        *,
+        generator: torch.Generator,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Metrics]:
+        """Squared error of the mean; `generator` is not used."""
+        mask = valid.unsqueeze(-1)
+        error = torch.where(mask, (self.mean(obs) - actions).square(), torch.zeros_like(actions))
+        loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
+        return loss, {"action_mse": loss.detach()}
+
+    @torch.no_grad()
+    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit the observation normaliser."""
+        self.normalizer.fit(observations)
+
+    def _noisy(self, mean: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+        check_temperature(temperature)
+        noise = base_noise(
+            tuple(mean.shape[:-2]), self.chunk_size, self.action_dim, like=mean, generator=generator
+        )
+        return (mean + temperature * self.config.noise * noise.clamp(-NOISE_CLIP, NOISE_CLIP)).clamp(
+            -1.0, 1.0
+        )

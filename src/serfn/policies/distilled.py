@@ -1,0 +1,116 @@
+"""One-step policy distilled from a flow-matching teacher: samples in one pass, trained by FQL.
+
+Reference: Park et al. 2025, Flow Q-learning, arXiv 2502.02538, eqs. 6 and 8; over chunks it is QC-FQL, arXiv
+2507.07969, section 4.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from serfn.core.errors import ConfigError
+from serfn.policies.base import ChunkPolicy, Metrics, base_noise, check_temperature
+from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
+from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
+
+
+@dataclass(frozen=True)
+class DistilledFlowConfig:
+    """Configuration of a `DistilledFlowPolicy`: two networks of equal size.
+
+    Attributes:
+        steps: Euler steps of the teacher.
+        width: hidden units of each network.
+        depth: hidden layers of each network.
+        encoder_depth: layers of each observation encoder.
+        type: tells this configuration from those of the other policies.
+    """
+
+    steps: int = 10
+    width: int = 192
+    depth: int = 3
+    encoder_depth: int = 2
+    type: Literal["distilled_flow"] = "distilled_flow"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "width", "depth", "encoder_depth"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+
+
+class DistilledFlowPolicy(ChunkPolicy):
+    """A student `μ(z; obs)` that acts, and a flow-matching teacher `φ(z; obs)` that models the data.
+
+    The teacher learns by flow matching alone; the student follows the teacher's image of the same noise, and
+    the critic where a loss adds it.
+    """
+
+    def __init__(self, config: DistilledFlowConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+        super().__init__(obs_dim, action_dim, chunk_size)
+        self.config = config
+        teacher = FlowMatchingConfig(
+            steps=config.steps, width=config.width, depth=config.depth, encoder_depth=config.encoder_depth
+        )
+        self.teacher = FlowMatchingPolicy(teacher, obs_dim, action_dim, chunk_size)
+        self.encoder = ObservationEncoder(obs_dim, config.width, config.encoder_depth)
+        self.student = ChunkDenoiser(config.width, action_dim, chunk_size, config.width, config.depth)
+
+    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
+        """Student's chunks [batch, chunk, action], clipped to [-1, 1]."""
+        return self._draw(obs, obs.shape[:-1], temperature, generator)
+
+    def sample_candidates(
+        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> Tensor:
+        """Student's chunks [batch, count, chunk, action]."""
+        return self._draw(obs.unsqueeze(-2), (len(obs), count), temperature, generator)
+
+    def imitation_loss(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        valid: Tensor,
+        *,
+        generator: torch.Generator,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Metrics]:
+        """Flow matching of the teacher plus the student's distance from it; no parameter is in both."""
+        loss, metrics = self.teacher.imitation_loss(obs, actions, valid, generator=generator, weights=weights)
+        distances = self.sample_with_distance(obs, generator=generator)[1]
+        distance = distances.mean() if weights is None else (weights * distances).sum() / weights.sum()
+        return loss + distance, {**metrics, "distillation_mse": distance.detach()}
+
+    def sample_with_distance(self, obs: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Student's chunks [batch, chunk, action] and `‖μ(z) - φ(z)‖² / D` [batch] from the same noise.
+
+        The distance is one of whitened chunks. Both are differentiable in the student alone (eq. 6).
+        """
+        noise = base_noise(obs.shape[:-1], self.chunk_size, self.action_dim, like=obs, generator=generator)
+        with torch.no_grad():
+            target = self.teacher.generate(noise, self.teacher.condition(obs))
+        white = self._student(noise, obs)
+        return self._unwhiten(white), (white - target).square().mean((-2, -1))
+
+    @torch.no_grad()
+    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit the observation normalisers of both networks and the whitening they share."""
+        self.normalizer.fit(observations)
+        self.teacher.fit_statistics(observations, actions, valid)
+
+    def _draw(
+        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        check_temperature(temperature)
+        noise = base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
+        return self._unwhiten(self._student(temperature * noise, obs))
+
+    def _student(self, noise: Tensor, obs: Tensor) -> Tensor:
+        context = encode(self.normalizer, self.encoder, obs)
+        return self.student(noise, noise.new_zeros(1), self.student.condition(context))
+
+    def _unwhiten(self, white: Tensor) -> Tensor:
+        return self.teacher.whitening(white)[0].clamp(-1.0, 1.0)

@@ -1,0 +1,103 @@
+"""Tanh-Gaussian policy: one mode per observation, over a chunk of any size. The policy of SAC and RLPD.
+
+Reference: Haarnoja et al. 2018, arXiv 1801.01290, appendix C (squashed Gaussian and its density).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from serfn.core.errors import ConfigError
+from serfn.flows.transforms import atanh_clipped
+from serfn.flows.whitening import ChunkWhitening
+from serfn.policies.base import base_noise
+from serfn.policies.networks import ObservationEncoder, encode
+from serfn.policies.squashed import SquashedPolicy, check_data_preparation
+
+LOG_STD_LIMIT = 4.0
+"""The log standard deviation of whitened actions is softly kept within ± this."""
+
+
+@dataclass(frozen=True)
+class GaussianConfig:
+    """Configuration of a `GaussianPolicy`.
+
+    Attributes:
+        width: hidden units of the network.
+        depth: hidden layers of the network.
+        data_limit: imitated actions are clipped to ±this before atanh.
+        data_noise: standard deviation of the dequantisation noise on imitated actions; 0 is off.
+        type: tells this configuration from those of the other policies.
+    """
+
+    width: int = 192
+    depth: int = 3
+    data_limit: float = 0.98
+    data_noise: float = 0.05
+    type: Literal["gaussian"] = "gaussian"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_data_preparation(self.data_limit, self.data_noise)
+
+
+class GaussianPolicy(SquashedPolicy):
+    """`a = tanh(u)`, `u ~ N(μ(obs), diag σ(obs)²)` over all steps of the chunk, independent given `obs`.
+
+    A chunk of one step is the usual per-step policy. Where demonstrations have several modes the mean lies
+    between them.
+    """
+
+    def __init__(self, config: GaussianConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+        super().__init__(
+            obs_dim, action_dim, chunk_size, data_limit=config.data_limit, data_noise=config.data_noise
+        )
+        self.config = config
+        self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
+        self.output = nn.Linear(config.width, 2 * chunk_size * action_dim)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        self.whitening = ChunkWhitening(chunk_size, action_dim)
+
+    def draw(
+        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        """Mean plus scaled noise; at temperature 0 the mean."""
+        mean, log_std = self.predict(obs)
+        noise = base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
+        return self.whitening(mean + temperature * log_std.exp() * noise)[0]
+
+    def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
+        """Log-density of each step [..., chunk]."""
+        mean, log_std = self.predict(obs)
+        v, log_det = self.whitening.inverse(u)
+        return gaussian_log_density(v, mean, log_std).sum(-1) + log_det
+
+    @torch.no_grad()
+    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit the observation normaliser and the whitening of pre-tanh space."""
+        self.normalizer.fit(observations)
+        self.whitening.fit(atanh_clipped(actions, self.config.data_limit), valid)
+
+    def predict(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of whitened pre-tanh actions, [..., chunk, action] each."""
+        output = self.output(encode(self.normalizer, self.encoder, obs))
+        mean, raw = output.unflatten(-1, (2, self.chunk_size, self.action_dim)).unbind(-3)
+        return mean, soft_log_std(raw)
+
+
+def gaussian_log_density(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Elementwise `log N(value; mean, exp(log_std)²)`."""
+    return -0.5 * ((value - mean) * (-log_std).exp()).square() - log_std - 0.5 * math.log(2.0 * math.pi)
+
+
+def soft_log_std(raw: Tensor) -> Tensor:
+    """Log standard deviation within ±`LOG_STD_LIMIT`; zero stays zero."""
+    return LOG_STD_LIMIT * torch.tanh(raw / LOG_STD_LIMIT)

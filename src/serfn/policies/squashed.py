@@ -1,0 +1,166 @@
+"""What policies share whose density is known before the tanh: `a = tanh(u)`, `u` from a law with a density.
+
+The flow, the Gaussian and the mixture differ in that law alone. A subclass says how it draws `u` and what
+each step adds to the log-density; this class makes actions, likelihoods and the imitation loss of it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from serfn.core.errors import ConfigError
+from serfn.flows.transforms import atanh_clipped, tanh_log_slope
+from serfn.policies.base import (
+    LikelihoodPolicy,
+    Metrics,
+    base_noise,
+    check_temperature,
+    weighted_mean_per_dimension,
+)
+
+DENSITY_LIMIT = 1.0 - 1e-6
+"""Densities are evaluated at |a| ≤ this: beyond it, float32 soon leaves atanh no digits and then no value."""
+
+
+class SquashedPolicy(LikelihoodPolicy):
+    """The law of `a = tanh(u)`, whose density follows from that of u.
+
+        log π(a | obs) = Σ_t [ log p(u_t | u_{<t}, obs) - Σ_dims log(1 - tanh² u_t) ],
+
+    the sum over the valid steps: the density of a prefix is exact and does not depend on what stands behind.
+
+    Args:
+        obs_dim: observation dimensions.
+        action_dim: action dimensions.
+        chunk_size: control steps per chunk.
+        data_limit: imitated actions are clipped to ±this before atanh.
+        data_noise: standard deviation of the dequantisation noise on imitated actions.
+    """
+
+    def __init__(
+        self, obs_dim: int, action_dim: int, chunk_size: int, *, data_limit: float, data_noise: float
+    ) -> None:
+        super().__init__(obs_dim, action_dim, chunk_size)
+        self.data_limit = data_limit
+        self.data_noise = data_noise
+
+    @abstractmethod
+    def draw(
+        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        """Draw pre-tanh chunks [*leading, chunk, action]; `obs` broadcasts against `leading`."""
+
+    @abstractmethod
+    def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
+        """Log-density of each step given those before it, [..., chunk], over u [..., chunk, action]."""
+
+    def draw_with_density(
+        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw as `draw` does, with the log-density of each step [*leading, chunk] at temperature 1."""
+        u = self.draw(obs, leading, temperature, generator)
+        return u, self.step_log_prob_pre_tanh(obs, u)
+
+    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
+        """Draw chunks [batch, chunk, action]."""
+        check_temperature(temperature)
+        return self.draw(obs, obs.shape[:-1], temperature, generator).tanh()
+
+    def sample_candidates(
+        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> Tensor:
+        """Draw chunks [batch, count, chunk, action]."""
+        check_temperature(temperature)
+        return self.draw(obs.unsqueeze(-2), (len(obs), count), temperature, generator).tanh()
+
+    def rsample_and_log_prob(
+        self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Reparameterised chunks and their log-density at temperature 1, free of atanh's round-off."""
+        u, log_prob = self.rsample_pre_tanh(obs, temperature=temperature, generator=generator)
+        return u.tanh(), log_prob - tanh_log_slope(u).sum((-2, -1))
+
+    def rsample_pre_tanh(
+        self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Reparameterised pre-tanh chunks u [batch, chunk, action] and their log-density over u [batch].
+
+        With `log_prob_pre_tanh` of a reference this gives the exact Kullback–Leibler integrand
+        `log π(u) - log π_ref(u)`: the tanh Jacobian is the same in both and cancels, and no atanh is taken of
+        saturated actions.
+        """
+        check_temperature(temperature)
+        u, step_log_prob = self.draw_with_density(obs, obs.shape[:-1], temperature, generator)
+        return u, step_log_prob.sum(-1)
+
+    def log_prob_pre_tanh(self, obs: Tensor, u: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Log-density over u [batch] of pre-tanh chunks [batch, chunk, action] or their valid prefixes."""
+        return _sum_valid(self._checked_step_log_prob(obs, _cleared(u, valid)), valid)
+
+    def log_prob(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Log-density [batch] of chunks; finite, with finite gradients, for all actions in [-1, 1]."""
+        return _sum_valid(self._step_log_prob(obs, _cleared(actions, valid)), valid)
+
+    def log_prob_candidates(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Log-density [batch, count] of chunks [batch, count, chunk, action]."""
+        return _sum_valid(self._step_log_prob(obs.unsqueeze(-2), _cleared(actions, valid)), valid)
+
+    def imitation_loss(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        valid: Tensor,
+        *,
+        generator: torch.Generator,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Metrics]:
+        """Negative log-likelihood of dequantised, clipped actions, per valid action dimension."""
+        prepared = self.prepare_data(actions, generator=generator)
+        log_prob = self.log_prob(obs, prepared, valid)
+        loss = weighted_mean_per_dimension(-log_prob, valid, self.action_dim, weights)
+        saturated = (prepared.abs() >= self.data_limit).float().mean(-1)
+        metrics = {
+            "nll_per_dim": loss.detach(),
+            "saturated_fraction": (saturated * valid).sum() / valid.sum(),
+        }
+        return loss, metrics
+
+    def prepare_data(self, actions: Tensor, *, generator: torch.Generator) -> Tensor:
+        """`clip(a + ε, ±data_limit)`, `ε ~ N(0, data_noise²)`: what imitation takes the likelihood of."""
+        if self.data_noise:
+            shape = actions.shape[:-2]
+            noise = base_noise(shape, self.chunk_size, self.action_dim, like=actions, generator=generator)
+            actions = actions + self.data_noise * noise
+        return actions.clamp(-self.data_limit, self.data_limit)
+
+    def _step_log_prob(self, obs: Tensor, actions: Tensor) -> Tensor:
+        u = atanh_clipped(actions, DENSITY_LIMIT)
+        return self._checked_step_log_prob(obs, u) - tanh_log_slope(u).sum(-1)
+
+    def _checked_step_log_prob(self, obs: Tensor, u: Tensor) -> Tensor:
+        if u.shape[-2:] != (self.chunk_size, self.action_dim):
+            raise ValueError(
+                f"chunks have shape {tuple(u.shape)}: "
+                f"the last axes must be [{self.chunk_size}, {self.action_dim}]"
+            )
+        return self.step_log_prob_pre_tanh(obs, u)
+
+
+def check_data_preparation(data_limit: float, data_noise: float) -> None:
+    """Raise `ConfigError` unless the two values of a configuration make sense."""
+    if not 0.0 < data_limit < 1.0:
+        raise ConfigError(f"data_limit is {data_limit}: use a number in (0, 1), 0.98 is usual")
+    if not 0.0 <= data_noise < 1.0:
+        raise ConfigError(f"data_noise is {data_noise}: use a number in [0, 1), 0.05 is usual")
+
+
+def _cleared(chunks: Tensor, valid: Tensor | None) -> Tensor:
+    """Chunks with zeros behind the valid prefix: without effect on the density, but 0 · NaN is NaN."""
+    return chunks if valid is None else torch.where(valid.unsqueeze(-1), chunks, torch.zeros_like(chunks))
+
+
+def _sum_valid(steps: Tensor, valid: Tensor | None) -> Tensor:
+    return (steps if valid is None else torch.where(valid, steps, torch.zeros_like(steps))).sum(-1)
