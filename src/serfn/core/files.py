@@ -10,15 +10,17 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a path to write to; on leaving, it replaces `path` in one step, flushed to disk.
 
-    The folder must exist. When the body raises, what it wrote is deleted and `path` stays as it was.
+    The folder must exist. When the body raises, what it wrote is deleted and `path` stays as it was. Without
+    `flush`, a process may be killed at any moment, but a power cut may leave an empty file.
     """
     temporary = unused_path(path)
     try:
         yield temporary
-        flush_to_disk(temporary)
+        if flush:
+            flush_to_disk(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -14,8 +14,7 @@ from serfn.core.results import EvaluationResult
 _INITIAL_STEPS = 64
 
 
-# Name: dtype, dimensions, and rows beyond the number of steps.
-_COLUMNS: dict[str, tuple[type[np.generic], int, int]] = {
+EPISODE_COLUMNS: dict[str, tuple[type[np.generic], int, int]] = {
     "observations": (np.float32, 2, 1),
     "actions": (np.float32, 2, 0),
     "proposed_actions": (np.float32, 2, 0),
@@ -24,6 +23,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], int, int]] = {
     "interventions": (np.bool_, 1, 0),
     "timestamps_s": (np.float64, 1, 1),
 }
+"""Arrays of an episode: dtype, dimensions, and rows beyond the number of steps."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,14 +81,18 @@ class Episode:
     interrupted: bool = False
 
     def __post_init__(self) -> None:
-        for name, (dtype, ndim, _) in _COLUMNS.items():
+        for name, (dtype, ndim, _) in EPISODE_COLUMNS.items():
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _column(name, value, dtype, ndim))
-        object.__setattr__(self, "images", {name: _images(name, self.images[name]) for name in self.images})
+                object.__setattr__(self, name, finite_column(name, value, dtype, ndim))
+        object.__setattr__(
+            self, "images", {name: camera_images(name, self.images[name]) for name in self.images}
+        )
         steps = len(self.actions)
         if steps == 0:
             raise DataError("an episode needs at least one step, got 0 actions; drop it")
-        expected = {name: (getattr(self, name), steps + extra) for name, (_, _, extra) in _COLUMNS.items()}
+        expected = {
+            name: (getattr(self, name), steps + extra) for name, (_, _, extra) in EPISODE_COLUMNS.items()
+        }
         expected |= {f"images of '{name}'": (images, steps + 1) for name, images in self.images.items()}
         for name, (rows, length) in expected.items():
             if rows is not None and len(rows) != length:
@@ -289,8 +293,8 @@ class EpisodeBuilder:
         return rows
 
 
-def _column(name: str, value: Any, dtype: type[np.generic], ndim: int) -> np.ndarray:
-    """Return `value` as a contiguous array of finite numbers."""
+def finite_column(name: str, value: Any, dtype: type[np.generic], ndim: int) -> np.ndarray:
+    """Return `value` as a contiguous array of `ndim` dimensions and finite numbers, or raise `DataError`."""
     # A number too large for float32 becomes infinite, and is refused below.
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(value, dtype=dtype)
@@ -304,7 +308,8 @@ def _column(name: str, value: Any, dtype: type[np.generic], ndim: int) -> np.nda
     return array
 
 
-def _images(name: str, value: Any) -> np.ndarray:
+def camera_images(name: str, value: Any) -> np.ndarray:
+    """Return `value` as contiguous images `[rows, height, width, channels]`, or raise `DataError`."""
     array = np.asarray(value)
     if not name:
         raise DataError("a camera has an empty name; give it one")

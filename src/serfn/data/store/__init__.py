@@ -1,0 +1,1 @@
+"""Experience on disk that survives crashes: journal, episode files, labels, recovery."""
