@@ -50,6 +50,7 @@ TOWER = _PREFIX + "tower"
 
 _SKIN = "_skin_mesh"
 _FIT_DIRECTIONS, _FIT_ROUNDS, _TOWARDS_JOINT = 600, 30, -0.5
+_BONE_FRICTION = 0.5  # of the skin's: printed plastic against soft silicone
 _TIP_OFFSET_M = {"thumb": 0.027, "index": 0.04, "middle": 0.04, "ring": 0.04, "pinky": 0.04}
 
 
@@ -89,29 +90,37 @@ def mount_hand(spec: mujoco.MjSpec, position_m: Sequence[float], quaternion: Seq
     tower.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
 
 
-def load_hand(collision: Collision, physics: PhysicsConfig, *, visual: bool) -> mujoco.MjSpec:
+def load_hand(
+    collision: Collision, physics: PhysicsConfig, *, visual: bool, bones: bool = False
+) -> mujoco.MjSpec:
     """Return the right hand where `orca_sim` puts it, ready to be mounted and for a task to add its objects.
 
     Args:
         collision: contact geometry of the skin, `capsules` or `meshes`.
         physics: integration and contact settings.
         visual: keep the visual meshes (for rendering); physics is identical without them, and faster.
+        bones: let the printed phalanges touch objects and fixtures too (never the hand itself): needed where
+            something thin can slip between the skins of two links.
     """
     spec = mujoco.MjSpec.from_file(str(Path(orca_sim.__file__).parent / "scene_right.xml"))
     _set_options(spec, physics)
-    skins = _skin_vertices()
+    vertices = _link_vertices()
     for geom in list(spec.geoms):
         if geom.name == "floor":
             geom.contype = geom.conaffinity = 0
         elif geom.meshname.startswith(_PREFIX + "collision"):
             if geom.meshname.endswith(_SKIN):
-                _make_skin(geom, collision, physics, skins[geom.meshname])
+                _make_skin(geom, collision, physics, vertices[geom.meshname])
+            elif bones and _is_phalanx(geom.meshname):
+                _make_bone(geom, collision, physics, vertices[geom.meshname])
             else:
                 spec.delete(geom)
         elif not visual:
             spec.delete(geom)
     if not visual:
-        _drop_unused_meshes(spec, collision)
+        used = {geom.meshname for geom in spec.geoms}
+        for mesh in [mesh for mesh in spec.meshes if mesh.name not in used]:
+            spec.delete(mesh)
     for finger in FINGERS[1:]:
         spec.add_exclude(bodyname1=_PREFIX + "palm", bodyname2=f"{_PREFIX}{finger}_pp")
     spec.add_exclude(bodyname1=_PREFIX + "palm", bodyname2=_PREFIX + "thumb_ip")
@@ -158,13 +167,13 @@ def _set_options(spec: mujoco.MjSpec, physics: PhysicsConfig) -> None:
     option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
 
 
-def _skin_vertices() -> dict[str, np.ndarray]:
-    """Vertices [n, 3] of every collision skin mesh in the frame of its link."""
+def _link_vertices() -> dict[str, np.ndarray]:
+    """Vertices [n, 3] of every collision mesh in the frame of its link."""
     model = mujoco.MjSpec.from_file(str(Path(orca_sim.__file__).parent / "scene_right.xml")).compile()
     vertices = {}
     for geom in range(model.ngeom):
         mesh = model.geom_dataid[geom]
-        if mesh < 0 or not model.mesh(mesh).name.endswith(_SKIN):
+        if mesh < 0 or not model.mesh(mesh).name.startswith(_PREFIX + "collision"):
             continue
         start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
         rotation = np.zeros(9)
@@ -196,6 +205,33 @@ def _make_skin(
         geom.type = mujoco.mjtGeom.mjGEOM_BOX
         geom.pos, geom.size = (low + high) / 2, (high - low) / 2
         return
+    _make_capsule(geom, vertices)
+
+
+def _is_phalanx(mesh: str) -> bool:
+    """Whether a bone is one of those that lie along the z axis of their link."""
+    link = mesh.removeprefix(_PREFIX + "collision_").removesuffix("_mesh")
+    finger, _, part = link.partition("_")
+    return finger in FINGERS and part in (("ip", "dp") if finger == "thumb" else ("pp", "ip"))
+
+
+def _make_bone(
+    geom: mujoco.MjsGeom, collision: Collision, physics: PhysicsConfig, vertices: np.ndarray
+) -> None:
+    geom.contype, geom.conaffinity = 0, OBJECT_CONTYPE
+    geom.condim = 4
+    geom.friction = [_BONE_FRICTION * physics.friction, 0.01, 0.0001]
+    geom.solimp[:3] = physics.solimp
+    geom.group = 3
+    geom.name = "bone_" + geom.meshname.removeprefix(_PREFIX + "collision_").removesuffix("_mesh")
+    if collision == "capsules":
+        geom.meshname = ""
+        geom.material = ""
+        _make_capsule(geom, vertices)
+
+
+def _make_capsule(geom: mujoco.MjsGeom, vertices: np.ndarray) -> None:
+    """Turn a geom into the capsule that fits the vertices [n, 3] of its link."""
     start, end, radius = _fit_capsule(vertices)
     geom.type = mujoco.mjtGeom.mjGEOM_CAPSULE
     geom.pos, geom.quat = [0, 0, 0], [1, 0, 0, 0]
@@ -233,11 +269,3 @@ def _fibonacci_sphere(count: int) -> np.ndarray:
     z = 1 - 2 * index / count
     longitude = np.pi * (1 + 5**0.5) * index
     return np.column_stack([np.sqrt(1 - z**2) * np.cos(longitude), np.sqrt(1 - z**2) * np.sin(longitude), z])
-
-
-def _drop_unused_meshes(spec: mujoco.MjSpec, collision: Collision) -> None:
-    for mesh in list(spec.meshes):
-        if collision == "capsules" or not (
-            mesh.name.startswith(_PREFIX + "collision") and mesh.name.endswith(_SKIN)
-        ):
-            spec.delete(mesh)

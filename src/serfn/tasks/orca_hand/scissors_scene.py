@@ -62,7 +62,7 @@ def compiled_scene(collision: Collision, physics: PhysicsConfig, *, visual: bool
         physics: integration and contact settings.
         visual: with the hand's visual meshes, for rendering.
     """
-    spec = load_hand(collision, physics, visual=visual)
+    spec = load_hand(collision, physics, visual=visual, bones=True)
     add_wrist(spec, WRIST_CENTRE_M, HAND_AXES)
     _add_scissors(spec)
     _add_case(spec)

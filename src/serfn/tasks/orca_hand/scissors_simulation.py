@@ -281,7 +281,7 @@ class ScissorsSimulation:
                 kind[geom] = _CASE
             elif body_name.startswith(link_body("thumb")):
                 kind[geom] = _THUMB
-            elif name.startswith("skin_") and not name.endswith("palm"):
+            elif name.startswith(("skin_", "bone_")) and not name.endswith("palm"):
                 kind[geom] = _FINGER
         return is_tape, kind
 
