@@ -190,10 +190,11 @@ class LeRobotTeleoperator:
         self._rename = dict(rename or {})
         self._own = {new: old for old, new in self._rename.items()}
         self._teleoperating = False
-        features = device.action_features
+        features: Mapping[str, Any] = device.action_features
         # LeRobot's flat form is {"joint.pos": float}; some devices describe {"names": {...}} instead.
-        offered = features["names"] if isinstance(features.get("names"), Mapping | Sequence) else features
-        self._names = tuple(self._rename.get(name, name) for name in offered)
+        described = features.get("names")
+        offered = described if isinstance(described, Mapping | Sequence) else features
+        self._names = tuple(self._rename.get(str(name), str(name)) for name in offered)
         foreign = sorted(set(self._names) - set(names))
         if foreign:
             raise ConfigError(
@@ -227,7 +228,8 @@ class LeRobotTeleoperator:
             RobotError: A value is not finite.
         """
         action = {
-            self._rename.get(name, name): float(value) for name, value in self._device.get_action().items()
+            self._rename.get(str(name), str(name)): float(value)
+            for name, value in self._device.get_action().items()
         }
         broken = [name for name, value in action.items() if not math.isfinite(value)]
         if broken:

@@ -89,7 +89,7 @@ def load_actor(
         ConfigError: Several candidates without a critic.
     """
     path = Path(path)
-    folder = _checkpoint_folder(path)
+    folder = checkpoint_folder(path)
     if folder is None:
         bundle = load_bundle(path)
         stored = float(bundle.metadata.get("temperature", ActingConfig().temperature))
@@ -117,8 +117,12 @@ def load_actor(
     return BestOfNActor(agent.policy, critic, task, acting, how=config.agent.aggregate), config
 
 
-def _checkpoint_folder(path: Path) -> Path | None:
-    """Return the checkpoint folder that `path` means, or None if it must be a bundle."""
+def checkpoint_folder(path: Path) -> Path | None:
+    """Return the checkpoint folder that `path` means, or None if it must be a bundle.
+
+    Raises:
+        CheckpointError: It is neither.
+    """
     if not path.is_dir():
         raise CheckpointError(
             f"'{path}' is no folder; give a run folder, a checkpoint folder or a policy bundle"

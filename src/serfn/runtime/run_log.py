@@ -61,10 +61,10 @@ class RunLog:
 
     def metrics(self, row: Mapping[str, Any], global_step: int) -> None:
         """Append one row of metrics; `global_step` orders TensorBoard's curves over all stages."""
-        _append(self._metrics, json.dumps(dict(row)))
+        append_line(self._metrics, json.dumps(dict(row)))
         if not self._table.exists():
-            _append(self._table, _csv_line(CSV_COLUMNS))
-        _append(self._table, _csv_line([row.get(name, "") for name in CSV_COLUMNS]))
+            append_line(self._table, _csv_line(CSV_COLUMNS))
+        append_line(self._table, _csv_line([row.get(name, "") for name in CSV_COLUMNS]))
         board = self._tensorboard(global_step)
         for name, value in row.items():
             if "/" in name:
@@ -72,7 +72,7 @@ class RunLog:
 
     def evaluation(self, row: Mapping[str, Any], global_step: int) -> None:
         """Append one evaluation."""
-        _append(self._evaluations, json.dumps(dict(row)))
+        append_line(self._evaluations, json.dumps(dict(row)))
         scores = row["result"]["scores"]
         board = self._tensorboard(global_step)
         board.add_scalar("evaluation/score", sum(scores) / len(scores), global_step)
@@ -80,7 +80,7 @@ class RunLog:
 
     def alarm(self, row: Mapping[str, Any]) -> None:
         """Append one alarm."""
-        _append(self._alarms, json.dumps(dict(row)))
+        append_line(self._alarms, json.dumps(dict(row)))
 
     def gates(self, gates: Sequence[GateDecision]) -> None:
         """Replace the list of gate decisions."""
@@ -114,7 +114,8 @@ class RunLog:
         return self._board
 
 
-def _append(path: Path, line: str) -> None:
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a file in one write, so that a kill leaves whole lines."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(descriptor, (line.rstrip("\n") + "\n").encode())

@@ -1,0 +1,223 @@
+"""The folder of a session on a robot, and how it is set up from a trained policy.
+
+::
+
+    config.json        the learner's configuration
+    robot.json         the session's configuration
+    task.json          dimensions, bounds and rate
+    experience/        one durable store per robot
+    probes.safetensors held-out demonstrated chunks for the promotion gate
+    policies/          numbered snapshots; 1 is the policy that the session began with
+    checkpoints/       the learner's; the first one is the policy that the session began with
+    serving.json       which snapshot acts, which were promoted and which refused
+    promotions.jsonl   what the gate said, one line per version
+    interaction.json   minutes, episodes, resets and interventions used
+    metrics.jsonl, status.json, alarms.jsonl, …   the learner's, as in a training run
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from serfn.core.config import load_config, to_dict
+from serfn.core.errors import CheckpointError, ConfigError, DataError
+from serfn.core.files import whole_file, write_atomically
+from serfn.core.seeding import generator
+from serfn.core.spec import TaskSpec
+from serfn.data.episode import Episode
+from serfn.data.formats.npz import load_npz
+from serfn.data.replay import ChunkBatch, ChunkReplay
+from serfn.runtime.evaluate import checkpoint_folder, load_actor
+from serfn.runtime.robot_config import RobotRunConfig
+from serfn.runtime.snapshots import SnapshotStore
+from serfn.training.checkpoint import read_tree
+from serfn.training.config import TrainConfig
+from serfn.training.session import TrainingSession
+from serfn.training.stages.context import RunState
+from serfn.training.stages.online import OnlineConfig
+
+_PROBES = 128
+_NEVER = 1_000_000
+"""Episodes after which the online stage would end by itself; a session ends by its budget."""
+
+
+class RobotFolder:
+    """Names of the files of one session.
+
+    Args:
+        path: Folder of the session.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.robot = self.path / "robot.json"
+        self.experience = self.path / "experience"
+        self.probes = self.path / "probes.safetensors"
+        self.policies = self.path / "policies"
+        self.checkpoints = self.path / "checkpoints"
+        self.serving = self.path / "serving.json"
+        self.promotions = self.path / "promotions.jsonl"
+        self.interaction = self.path / "interaction.json"
+        self._task = self.path / "task.json"
+
+    def task(self) -> TaskSpec:
+        """Return the task of the session.
+
+        Raises:
+            ConfigError: The folder holds no session.
+        """
+        if not self._task.is_file():
+            raise ConfigError(f"'{self.path}' holds no session on a robot; start one with 'serfn robot run'")
+        return load_config(TaskSpec, self._task)
+
+    def robot_config(self) -> RobotRunConfig:
+        """Return the configuration of the session."""
+        return load_config(RobotRunConfig, self.robot)
+
+    def store(self, name: str) -> Path:
+        """Return the folder of the experience of one robot.
+
+        Raises:
+            ConfigError: The name cannot be that of a folder.
+        """
+        if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name[0] == ".":
+            raise ConfigError(f"'{name}' is no name for a robot; use letters, digits, '-' and '_'")
+        return self.experience / name
+
+    def read_probes(self) -> ChunkBatch:
+        """Return the demonstrated chunks that the promotion gate compares policies on.
+
+        Raises:
+            CheckpointError: The file is missing or damaged.
+        """
+        try:
+            return ChunkBatch(**load_file(self.probes))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise CheckpointError(f"'{self.probes}' is damaged: {error}; set the session up anew") from error
+
+    def versions_in_use(self) -> frozenset[int]:
+        """Return the snapshots that must not be deleted: the first, and all that a robot may return to."""
+        if not self.serving.is_file():
+            return frozenset({1})
+        try:
+            serving = json.loads(self.serving.read_text(encoding="utf-8"))
+            return frozenset({1, *map(int, serving["promoted"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"'{self.serving}' is damaged: {error}; delete it") from error
+
+    def write_task(self, task: TaskSpec) -> None:
+        """Store the task of the session; from then on the folder holds one."""
+        write_atomically(self._task, json.dumps(task.to_dict(), indent=1))
+
+    @property
+    def exists(self) -> bool:
+        """Whether a session was set up here."""
+        return self._task.is_file()
+
+
+def create(path: str | Path, policy: str | Path, config: RobotRunConfig) -> RobotFolder:
+    """Set a session up: snapshot 1, probes and, unless it only evaluates, the learner's first checkpoint.
+
+    Args:
+        path: New folder.
+        policy: Run folder, checkpoint or bundle to begin with; learning needs a run, whose critic and
+            demonstrations it goes on with.
+        config: Configuration.
+
+    Raises:
+        ConfigError: The folder holds a session already, or the policy cannot be fine-tuned.
+        CheckpointError: There is no policy at `policy`.
+    """
+    folder = RobotFolder(path)
+    if folder.exists:
+        raise ConfigError(f"'{path}' already holds a session; resume it, or choose another folder")
+    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise ConfigError(f"'{path}' is not empty and holds no session; choose another folder")
+    actor, trained = load_actor(policy, candidates=config.candidates, temperature=config.temperature)
+    learns = config.learning.place != "none"
+    if trained is None and learns:
+        raise ConfigError(
+            f"'{policy}' is a policy without critic or demonstrations; give the folder of its training run, "
+            "or evaluate without learning"
+        )
+    folder.path.mkdir(parents=True, exist_ok=True)
+    settings = None if trained is None else session_config(trained, Path(policy), config)
+    write_atomically(folder.robot, json.dumps(to_dict(config), indent=1))
+    if settings is not None:
+        write_atomically(folder.config, json.dumps(to_dict(settings), indent=1))
+        if learns:
+            _first_checkpoint(folder, settings, actor.task, Path(policy))
+    SnapshotStore(folder.policies).publish(
+        actor,
+        updates=0,
+        critic=None if settings is None else settings.critic,
+        aggregate="mean" if settings is None else settings.agent.aggregate,
+    )
+    folder.write_task(actor.task)
+    return folder
+
+
+def session_config(trained: TrainConfig, policy: Path, config: RobotRunConfig) -> TrainConfig:
+    """Return the learner's configuration: that of the training run, with the rhythm of the session."""
+    learning = config.learning
+    acting = dataclasses.replace(
+        trained.online.acting,
+        **{
+            name: value
+            for name, value in (("candidates", config.candidates), ("temperature", config.temperature))
+            if value is not None
+        },
+    )
+    online: OnlineConfig = dataclasses.replace(
+        trained.online,
+        episodes=config.budget.episodes if learning.place == "inline" and config.budget.episodes else _NEVER,
+        robot_minutes=None,
+        episodes_per_round=learning.episodes_per_round,
+        updates_per_round=learning.episodes_per_round * learning.updates_per_episode,
+        policy_delay_rounds=learning.policy_delay_rounds,
+        evaluate_every=0,
+        acting=acting,
+    )
+    demos = trained.demos or policy / "demonstrations.npz"
+    return dataclasses.replace(trained, online=online, demos=Path(demos).resolve())
+
+
+def _first_checkpoint(folder: RobotFolder, config: TrainConfig, task: TaskSpec, policy: Path) -> None:
+    """Write the checkpoint that the learner starts from: all weights of the training run, no experience."""
+    source = checkpoint_folder(policy)
+    assert source is not None  # a bundle was refused before
+    if config.demos is None or not config.demos.is_file():
+        raise DataError(f"the demonstrations '{config.demos}' of '{policy}' are missing; restore the file")
+    demonstrations = load_npz(config.demos, task.action).episodes
+    session = TrainingSession(
+        config,
+        task,
+        demonstrations,
+        folder.checkpoints,
+        extra_state=lambda: {"position": {}, "taken": []},
+    )
+    session.context.agent.load_state_dict(read_tree(source)["agent"])
+    session.context.state = RunState(stage="online")
+    session.context.hooks.save(False)
+    probes = probe_windows(config, task, demonstrations, config.seed)
+    arrays = {name: value for name, value in vars(probes).items() if value is not None}
+    with whole_file(folder.probes) as temporary:
+        temporary.write_bytes(save(arrays))
+
+
+def probe_windows(config: TrainConfig, task: TaskSpec, episodes: Sequence[Episode], seed: int) -> ChunkBatch:
+    """Draw windows of executed chunks for the promotion gate."""
+    steps = sum(episode.length for episode in episodes)
+    replay = ChunkReplay(task.action, task.observation.dim, config.chunk_size, steps)
+    for episode in episodes:
+        replay.add(episode)
+    starts = generator(seed, "probes").permutation(len(replay))[:_PROBES]
+    return replay.windows(np.sort(starts))
