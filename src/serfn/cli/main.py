@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from serfn.cli.collect import collect
+from serfn.cli.data import DATA
 from serfn.cli.evaluate import evaluate
 from serfn.cli.info import info
-from serfn.cli.parsing import parse
+from serfn.cli.parsing import Commands, parse
 from serfn.cli.report import report
 from serfn.cli.teacher import teacher
 from serfn.cli.train import train
@@ -19,13 +20,14 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: Commands = {
     "collect": collect,
     "train": train,
     "evaluate": evaluate,
     "report": report,
     "info": info,
     "teacher": teacher,
+    "data": DATA,
 }
 
 DESCRIPTION = (

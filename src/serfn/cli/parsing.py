@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from typing import Any
 
 import tyro
@@ -19,35 +20,54 @@ class UsageError(SerfnError):
     """The words after `serfn` are not understood."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """Commands under a common word, such as `serfn data info`.
+
+    Attributes:
+        description: What the help says about the group.
+        commands: Functions by name.
+    """
+
+    description: str
+    commands: Mapping[str, Callable[..., None]]
+
+
+Commands = Mapping[str, Callable[..., None] | Group]
+
+
 def parse(
-    commands: Mapping[str, Callable[..., None]], description: str, arguments: Sequence[str] | None
+    commands: Commands, description: str, arguments: Sequence[str] | None, prog: str = "serfn"
 ) -> Callable[[], None]:
     """Return the call that the arguments ask for, ready to be made.
 
     Args:
-        commands: Functions by name; their parameters are the options.
+        commands: Functions and groups of them by name; the parameters of functions are the options.
         description: What the help says first.
-        arguments: Words after `serfn`; None takes those of the process.
+        arguments: Words after `prog`; None takes those of the process.
+        prog: Words before.
 
     Raises:
         UsageError: Unknown words, missing or impossible values.
         SystemExit: The help was asked for, and printed.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and isinstance(group := commands.get(words[0]), Group):
+        return parse(group.commands, group.description, words[1:], f"{prog} {words[0]}")
     said = io.StringIO()
     try:
         with redirect_stderr(said):
             return tyro.extras.subcommand_cli_from_dict(
                 {name: _deferred(command) for name, command in commands.items()},
-                prog="serfn",
+                prog=prog,
                 description=description,
-                args=arguments,
+                args=words,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as end:
         if end.code in (None, 0):
             raise
-        words = sys.argv[1:] if arguments is None else list(arguments)
-        program = "serfn" if not words or words[0] not in commands else f"serfn {words[0]}"
+        program = prog if not words or words[0] not in commands else f"{prog} {words[0]}"
         raise UsageError(f"{usage_sentence(said.getvalue())}; see {program} --help") from None
 
 
@@ -73,8 +93,15 @@ def usage_sentence(text: str) -> str:
     return message
 
 
-def _deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+def _deferred(command: Callable[..., None] | Group) -> Callable[..., Callable[[], None]]:
     """Return a function with the same parameters that does not call `command` yet."""
+    if isinstance(command, Group):
+
+        def stand_for_group() -> Callable[[], None]:
+            raise UsageError("a group of commands cannot be called")
+
+        stand_for_group.__doc__ = command.description
+        return stand_for_group
 
     @functools.wraps(command)
     def choose(*values: Any, **options: Any) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,6 +166,33 @@ class Ending:
 
 INTERRUPTED = Ending(terminated=False, truncated=True, interrupted=True)
 """How an episode ended of which nobody wrote the end."""
+
+
+def start_of(episode: Episode) -> EpisodeStart:
+    """Return what was known when `episode` began."""
+    times = episode.timestamps_s
+    return EpisodeStart(
+        observation=episode.observations[0],
+        timestamp_s=None if times is None else float(times[0]),
+        images={name: stack[0] for name, stack in episode.images.items()},
+        seed=episode.seed,
+        policy_version=episode.policy_version,
+        task=episode.task,
+    )
+
+
+def chunks_of(episode: Episode) -> list[ExecutedChunk]:
+    """Return the chunks of `episode` as a recorder would hand them over, cut where chunks were decided."""
+    bounds = np.unique([0, *np.flatnonzero(episode.chunk_starts), episode.length])
+    chunks = []
+    for first, last in itertools.pairwise(bounds):
+        arrays = {}
+        for name, (_, _, extra) in EPISODE_COLUMNS.items():
+            column = getattr(episode, name)
+            arrays[name] = None if column is None else column[first + extra : last + extra]
+        images = {name: stack[first + 1 : last + 1] for name, stack in episode.images.items()}
+        chunks.append(ExecutedChunk(**arrays, images=images))
+    return chunks
 
 
 def check_channels(images: Mapping[str, np.ndarray]) -> None:

@@ -103,21 +103,26 @@ def recover(store: Path, *, flush: bool) -> Recovery:
         stale.unlink()
     committed, notes = [], []
     known = {file.uid for file in episode_files(episodes) if not file.images}
-    for journal in journals(store):
-        if journal_uid(journal) in known:
-            # The writer ended between the commitment and the end of the journal.
-            journal.unlink()
-            continue
+    pending = [journal for journal in journals(store) if journal_uid(journal) not in known]
+    for finished in set(journals(store)) - set(pending):
+        # The writer ended between the commitment and the end of the journal.
+        finished.unlink()
+    recorded = {journal_uid(journal) for journal in pending}
+    for orphan in orphaned_images(store):
+        if orphan.uid in recorded:
+            (episodes / orphan.name).unlink()
+        else:
+            set_aside(store, episodes / orphan.name)
+            notes.append(f"'{orphan.name}' has images without an episode; it is in quarantine")
+    for journal in pending:
         file, note = commit_journal(store, journal, next_number(store), flush=flush)
         committed += [] if file is None else [file.number]
         notes += [] if note is None else [note]
-    for orphan in orphaned_images(store):
-        (episodes / orphan.name).unlink()
     return Recovery(tuple(committed), tuple(notes))
 
 
 def orphaned_images(store: Path) -> list[EpisodeFile]:
-    """Return files of images whose episode was never committed."""
+    """Return files of images whose episode is not there."""
     files = episode_files(store / "episodes")
     known = {file.uid for file in files if not file.images}
     return [file for file in files if file.images and file.uid not in known]
