@@ -96,11 +96,6 @@ def listing(fields: Iterable[Field]) -> str:
     return ", ".join(map(str, fields)) or "nothing"
 
 
-def guess_notes(guesses: Sequence[str]) -> list[str]:
-    """Return what was guessed as a note for the user, or none."""
-    return [f"guessed {'; '.join(guesses)} (a mapping can name others)"] if guesses else []
-
-
 def choose_vectors(
     part: str,
     wanted: Sequence[str] | None,

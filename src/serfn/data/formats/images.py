@@ -1,4 +1,4 @@
-"""Images and video through PyAV: lossless PNG, JPEG of other tools, and H.264 for LeRobot's videos."""
+"""Images and videos of other tools through PyAV: PNG and JPEG are read, H.264 is written and read."""
 
 from __future__ import annotations
 
@@ -38,22 +38,6 @@ def load_av() -> ModuleType:
     except ImportError as error:
         raise ConfigError("images need PyAV; pip install 'serfn[formats]'") from error
     return av
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """Return `[height, width, channels]` uint8 with 1, 3 or 4 channels as a PNG file.
-
-    Raises:
-        DataError: Another number of channels.
-    """
-    av = load_av()
-    pixels = pixel_format(image.shape[2])
-    codec = av.CodecContext.create("png", "w")
-    codec.height, codec.width = image.shape[:2]
-    codec.pix_fmt = pixels
-    codec.time_base = Fraction(1)
-    frame = av.VideoFrame.from_ndarray(_planar(image), format=pixels)
-    return b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode(None)))
 
 
 def decode_image(data: bytes, shape: Sequence[int] | None = None) -> np.ndarray:
@@ -227,10 +211,6 @@ def _opened(av: ModuleType, path: Path) -> Iterator[Any]:
 def _most_pixels(shape: Sequence[int] | None) -> int:
     """Return how many pixels a decoder may make room for; it counts some beyond the edges."""
     return 1 << 26 if shape is None else (int(shape[0]) + 256) * (int(shape[1]) + 256)
-
-
-def _planar(image: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def _with_channels(array: np.ndarray) -> np.ndarray:

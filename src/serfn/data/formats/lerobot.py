@@ -26,17 +26,8 @@ from serfn.data.episode import Episode
 from serfn.data.formats import lerobot_layout as layout
 from serfn.data.formats.images import decode_image, read_frames
 from serfn.data.formats.lerobot_extras import VERSION, Extras, terminal_image
-from serfn.data.formats.outcome import decide, outcome_notes
-from serfn.data.mapping import (
-    GUESS_ALL,
-    Field,
-    NameMapping,
-    choose_images,
-    choose_scalar,
-    choose_vectors,
-    guess_notes,
-    listing,
-)
+from serfn.data.formats.parts import Guess, Parts, choose_parts
+from serfn.data.mapping import GUESS_ALL, Field, NameMapping, listing
 from serfn.data.source import EpisodeSource, understood
 
 _ROWS = 1024
@@ -66,7 +57,7 @@ def open_lerobot(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeS
     notes = parts.notes
     if not (root / layout.EXTRAS).is_file():
         notes += ("no terminal observations: the last observation of each episode is repeated",)
-    reader = _Reader(root, info, tasks, rows, parts, mapping.assume_success)
+    reader = _Reader(root, info, tasks, rows, parts)
     return EpisodeSource(
         path=root,
         format="lerobot",
@@ -115,64 +106,31 @@ class _Info:
         )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Which features are read as what."""
-
-    observations: tuple[Field, ...]
-    actions: tuple[Field, ...]
-    images: tuple[Field, ...]
-    reward: Field | None
-    success: Field | None
-    terminated: Field | None
-    truncated: Field | None
-    done: Field | None
-    intervention: Field | None
-    notes: tuple[str, ...]
-
-    @property
-    def columns(self) -> list[str]:
-        """Columns of the data files that are needed."""
-        scalars = (
-            self.reward,
-            self.success,
-            self.terminated,
-            self.truncated,
-            self.done,
-            self.intervention,
-        )
-        cameras = (camera for camera in self.images if camera.dtype != "video")
-        chosen = [*self.observations, *self.actions, *cameras, *(part for part in scalars if part)]
-        automatic = ["timestamp", "frame_index", "episode_index", "index", "task_index"]
-        return list(dict.fromkeys([field.name for field in chosen] + automatic))
-
-
-def _choose(info: _Info, mapping: NameMapping) -> _Parts:
+def _choose(info: _Info, mapping: NameMapping) -> Parts:
     fields = {name: field for name, field in info.fields.items() if name not in layout.AUTOMATIC}
-    guesses: list[str] = []
     vectors = sorted(
-        (name for name, field in fields.items() if name.startswith("observation") and field.is_vector),
+        (
+            name
+            for name, field in fields.items()
+            if name.startswith("observation") and field.is_vector and len(field.shape) == 1
+        ),
         key=lambda name: (name != layout.STATE, name != layout.ENVIRONMENT_STATE, name),
     )
-    action = [layout.ACTION] if layout.ACTION in fields else []
-    observations = choose_vectors("observations", mapping.observations, vectors, fields, guesses)
-    actions = choose_vectors("actions", mapping.actions, action, fields, guesses)
-    images = choose_images(mapping.images, fields, guesses)
-    reward = choose_scalar("reward", mapping.reward, [layout.REWARD], fields, guesses)
-    success = choose_scalar("success", mapping.success, [layout.SUCCESS], fields, guesses)
-    terminated = choose_scalar("terminated", mapping.terminated, [], fields, guesses)
-    truncated = choose_scalar("truncated", mapping.truncated, [layout.TRUNCATED], fields, guesses)
-    acted = choose_scalar("intervention", mapping.intervention, layout.INTERVENTIONS, fields, guesses)
     # `next.done` marks any end; only together with `next.truncated` does it say which one.
-    done = fields.get(layout.DONE) if terminated is None and truncated is not None else None
-    notes = guess_notes(guesses)
-    notes += outcome_notes(reward, success, terminated, truncated, mapping.assume_success)
-    return _Parts(
-        observations, actions, images, reward, success, terminated, truncated, done, acted, tuple(notes)
+    tells_end = layout.TRUNCATED in fields or mapping.truncated is not None
+    guess = Guess(
+        observations=vectors,
+        actions=[layout.ACTION],
+        reward=[layout.REWARD],
+        success=[layout.SUCCESS],
+        terminated=[layout.DONE] if tells_end else [],
+        truncated=[layout.TRUNCATED],
+        intervention=layout.INTERVENTIONS,
     )
+    return choose_parts(fields, mapping, guess)
 
 
-def _check_extras(root: Path, episodes: int, parts: _Parts) -> ActionSpec | None:
+def _check_extras(root: Path, episodes: int, parts: Parts) -> ActionSpec | None:
     """Check what lies beside the data set, if anything, and return the bounds of its actions."""
     path = root / layout.EXTRAS
     if not path.is_file():
@@ -229,8 +187,7 @@ class _Reader:
     info: _Info
     tasks: Mapping[int, str]
     rows: list[dict[str, Any]]
-    parts: _Parts
-    assume_success: bool
+    parts: Parts
 
     def episodes(self) -> Iterator[Episode]:
         """Yield the episodes in order."""
@@ -254,17 +211,18 @@ class _Reader:
     def _tables(self) -> Iterator[tuple[int, pa.Table]]:
         """Yield the frames of each episode, read in batches from the files in the order of the episodes."""
         places = dict.fromkeys((row["data/chunk_index"], row["data/file_index"]) for row in self.rows)
+        columns = self._columns()
         images = any(camera.dtype != "video" for camera in self.parts.images)
         kept: list[pa.RecordBatch] = []
         current: int | None = None
         for chunk, number in places:
             path = self.root / self.info.data_path.format(chunk_index=chunk, file_index=number)
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                missing = [name for name in self.parts.columns if name not in file.schema_arrow.names]
+                missing = [name for name in columns if name not in file.schema_arrow.names]
                 if missing:
                     raise DataError(f"'{path}' lacks {missing}; found {file.schema_arrow.names}")
                 rows = _ROWS_WITH_IMAGES if images else _ROWS
-                for batch in file.iter_batches(rows, columns=self.parts.columns):
+                for batch in file.iter_batches(rows, columns=columns):
                     for index, piece in _by_episode(batch):
                         if kept and index != current:
                             yield current or 0, pa.Table.from_batches(kept)
@@ -282,6 +240,14 @@ class _Reader:
                 f"the column 'index' does not run from {expected[0]} to {expected[-1]} as its row says"
             )
         parts = self.parts
+
+        def scalar(field: Field) -> np.ndarray:
+            values = _scalar(table, field)
+            if field.name == layout.DONE and parts.truncated is not None:
+                return (values > 0) & ~(_scalar(table, parts.truncated) > 0)
+            return values
+
+        outcome = parts.outcome(steps, scalar)
         observations = _vector(table, parts.observations)
         images = {_camera_name(camera): self._images(row, table, camera) for camera in parts.images}
         common = {
@@ -293,14 +259,12 @@ class _Reader:
                 **common,
                 **_from_extras(beside, common["actions"].shape),
                 observations=np.vstack([observations, beside["terminal_observation"]]),
-                rewards=self._outcome(table).rewards,
+                rewards=outcome.rewards,
                 images={
                     name: np.concatenate([array, terminal_image(beside, name, array)])
                     for name, array in images.items()
                 },
             )
-        outcome = self._outcome(table)
-        acted = parts.intervention
         return Episode(
             **common,
             observations=np.concatenate([observations, observations[-1:]]),
@@ -309,22 +273,14 @@ class _Reader:
             truncated=outcome.truncated,
             success=outcome.success,
             chunk_starts=np.ones(steps, bool),
-            interventions=None if acted is None else _scalar(table, acted) > 0,
+            interventions=parts.interventions(scalar),
             images={name: np.concatenate([array, array[-1:]]) for name, array in images.items()},
         )
 
-    def _outcome(self, table: pa.Table) -> Any:
-        parts = self.parts
-        given = {
-            "rewards": parts.reward,
-            "success": parts.success,
-            "terminated": parts.terminated,
-            "truncated": parts.truncated,
-        }
-        arrays = {name: None if part is None else _scalar(table, part) for name, part in given.items()}
-        if parts.done is not None and arrays["truncated"] is not None:
-            arrays["terminated"] = (_scalar(table, parts.done) > 0) & ~(arrays["truncated"] > 0)
-        return decide(len(table), **arrays, assume_success=self.assume_success)
+    def _columns(self) -> list[str]:
+        """Return the columns of the data files that are needed."""
+        chosen = [field.name for field in self.parts.fields if field.dtype != "video"]
+        return list(dict.fromkeys([*chosen, *layout.AUTOMATIC]))
 
     def _task(self, table: pa.Table) -> str:
         number = int(_numbers(table, self.info.fields["task_index"])[0])

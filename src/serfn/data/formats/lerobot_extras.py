@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from serfn.core.errors import DataError
 from serfn.data.episode import Episode
-from serfn.data.formats.images import decode_image, encode_png
+from serfn.data.formats.images import decode_image
 from serfn.data.source import understood
+from serfn.data.store.png import encode_png
 
 VERSION = 1
 
@@ -44,7 +45,7 @@ def to_table(index: int, episode: Episode) -> pa.Table:
     """Return the row of episode number `index`; terminal images are PNG.
 
     Raises:
-        DataError: A seed or version does not fit 64 bits, or an image cannot be stored.
+        DataError: A seed or version does not fit 64 bits.
     """
     row = {
         "episode_index": index,

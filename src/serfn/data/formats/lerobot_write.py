@@ -25,7 +25,8 @@ from serfn.core.spec import ActionSpec
 from serfn.data.episode import Episode
 from serfn.data.formats import lerobot_extras, lerobot_stats
 from serfn.data.formats import lerobot_layout as layout
-from serfn.data.formats.images import VideoWriter, as_number, encode_png
+from serfn.data.formats.images import VideoWriter, as_fraction, as_number
+from serfn.data.store.png import encode_png
 
 _MB = 1 << 20
 
@@ -57,6 +58,8 @@ class LeRobotOptions:
         for name in ("fps", "data_mb", "video_mb", "files_per_chunk"):
             if not (0 < getattr(self, name) < float("inf")):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a positive number")
+        if as_fraction(self.fps) == 0:
+            raise ConfigError(f"fps is {self.fps}; videos need more than one frame in 1000 s")
 
 
 def write_lerobot(
@@ -210,6 +213,8 @@ class _Writer:
         self, root: Path, first: Episode, options: LeRobotOptions, action_spec: ActionSpec | None
     ) -> None:
         self._root, self._options, self._action_spec = root, options, action_spec
+        # The rate that a video has exactly; timestamps must not drift away from its frames.
+        self._fps = float(as_fraction(options.fps))
         self.features = _features(first, options, action_spec)
         self.episodes = self._frames = 0
         self._tasks: dict[str, int] = {}
@@ -224,7 +229,7 @@ class _Writer:
             extras, lerobot_extras.SCHEMA, compression="snappy", write_page_checksum=True
         )
         self._videos = {
-            key: _Videos(root, key, options.fps, self._places(options.video_mb))
+            key: _Videos(root, key, self._fps, self._places(options.video_mb))
             for key, description in self.features.items()
             if description["dtype"] == "video"
         }
@@ -306,7 +311,7 @@ class _Writer:
             layout.TRUNCATED: last & (not episode.terminated),
             layout.SUCCESS: last & (episode.success is True),
             layout.INTERVENTION: acted,
-            "timestamp": (np.arange(steps) / self._options.fps).astype(np.float32),
+            "timestamp": (np.arange(steps) / self._fps).astype(np.float32),
             "frame_index": np.arange(steps),
             "episode_index": np.full(steps, self.episodes),
             "index": np.arange(self._frames, self._frames + steps),
@@ -345,7 +350,7 @@ class _Writer:
         options = self._options
         return {
             "codebase_version": "v3.0",
-            "fps": as_number(options.fps),
+            "fps": as_number(self._fps),
             "features": self.features,
             "total_episodes": self.episodes,
             "total_frames": self._frames,

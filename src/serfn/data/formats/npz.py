@@ -17,6 +17,12 @@ and may hold:
     chunk_starts           [N] bool       where a chunk was decided; else everywhere
     seed, policy_version   [E] integers   a seed of -1 is unknown
     metric_<name>          [E]            numbers of the task; NaN where an episode has none
+    proposed_actions       [N, action]    what the policy asked for; NaN where it was not recorded
+    interventions          [N]            1 where a person acted, -1 where it was not recorded
+    timestamps_s           [N + E]        of each observation, the terminal ones included; NaN if unknown
+    image_<camera>         [N + E, height, width, channels] uint8, one for each observation
+    task, success_source   [E] text       see `serfn.data.episode.Episode`
+    interrupted            [E] bool       the recording was cut by a crash
 
 One of `rewards` and `success` is needed. Write such a file with
 `numpy.savez("demos.npz", observations=..., actions=..., episode_ends=..., success=...)`.
@@ -25,7 +31,9 @@ Pickled content is never loaded.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +44,9 @@ from serfn.core.files import whole_file
 from serfn.core.spec import ActionSpec
 from serfn.data.demonstrations import Demonstrations, infer_action_spec
 from serfn.data.episode import Episode
+from serfn.data.formats.npz_extras import TEXTS, extra_arrays, extras_of_episodes
+from serfn.data.mapping import GUESS_ALL, NameMapping
+from serfn.data.source import EpisodeSource, understood
 
 _METRIC = "metric_"
 
@@ -57,10 +68,32 @@ def load_npz(path: str | Path, action_spec: ActionSpec | None = None) -> Demonst
     """
     path = Path(path)
     arrays = _read(path)
-    try:
-        return _demonstrations(arrays, action_spec)
-    except SerfnError as error:
-        raise DataError(f"{path}: {error}") from error
+    with understood(f"'{path}'"):
+        try:
+            return _demonstrations(arrays, action_spec)
+        except SerfnError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+def open_npz(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSource:
+    """Open an NPZ file as any other data set; it is read whole.
+
+    Raises:
+        DataError: See `load_npz`; or names were mapped, which this format has none of.
+    """
+    if mapping not in (GUESS_ALL, NameMapping(images=())):
+        raise DataError(f"'{path}' is an NPZ file, whose arrays have fixed names; leave the mapping out")
+    demonstrations = load_npz(path)
+    first = demonstrations.episodes[0]
+    return EpisodeSource(
+        path=Path(path),
+        format="npz",
+        count=len(demonstrations.episodes),
+        read=lambda: iter(demonstrations.episodes),
+        content=f"observations [{first.observations.shape[1]}], actions [{first.actions.shape[1]}]",
+        action_spec=demonstrations.action_spec,
+        notes=demonstrations.notes,
+    )
 
 
 def save_npz(path: str | Path, episodes: Sequence[Episode], action_spec: ActionSpec | None = None) -> None:
@@ -72,7 +105,7 @@ def save_npz(path: str | Path, episodes: Sequence[Episode], action_spec: ActionS
         action_spec: Bounds of the actions to store with them.
 
     Raises:
-        DataError: There are no episodes.
+        DataError: There are no episodes, or their cameras differ.
     """
     if not episodes:
         raise DataError(f"{path}: nothing to save; give at least one episode")
@@ -93,6 +126,7 @@ def save_npz(path: str | Path, episodes: Sequence[Episode], action_spec: ActionS
     }
     for name in sorted({name for episode in episodes for name in episode.metrics}):
         arrays[_METRIC + name] = np.array([episode.metrics.get(name, np.nan) for episode in episodes])
+    arrays |= extra_arrays(episodes)
     if action_spec is not None:
         arrays["action_low"] = np.array(action_spec.low)
         arrays["action_high"] = np.array(action_spec.high)
@@ -101,20 +135,21 @@ def save_npz(path: str | Path, episodes: Sequence[Episode], action_spec: ActionS
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise DataError(f"'{path}' holds a single array; save named arrays with numpy.savez")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read '{path}': {error}; check that it is an NPZ file") from error
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"'{path}' is no NPZ file of plain arrays ({error}); write it with numpy.savez"
-        ) from error
+    with understood(f"'{path}'", zlib.error, struct.error, SyntaxError):
+        try:
+            archive = np.load(path, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(f"'{path}' holds a single array; save named arrays with numpy.savez")
+            with archive:
+                return {name: archive[name] for name in archive.files}
+        except (OSError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"cannot read '{path}': {error}; check that it is an NPZ file") from error
+        except ValueError as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"'{path}' is no NPZ file of plain arrays ({error}); write it with numpy.savez"
+            ) from error
 
 
 def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | None) -> Demonstrations:
@@ -122,7 +157,7 @@ def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | 
         if name not in arrays:
             raise DataError(f"array '{name}' is missing; found {_keys(arrays)}")
     for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind not in ("U" if name in TEXTS else "biuf"):
             raise DataError(f"array '{name}' has dtype {array.dtype}; only numbers and booleans are read")
     actions, observations = arrays["actions"], arrays["observations"]
     if actions.ndim != 2 or observations.ndim != 2:
@@ -143,6 +178,7 @@ def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | 
         for name in arrays
         if name.startswith(_METRIC)
     }
+    extras = extras_of_episodes(arrays, ends)
     episodes = []
     for index, (start, end) in enumerate(zip(np.r_[0, ends[:-1]], ends, strict=True)):
         try:
@@ -161,6 +197,7 @@ def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | 
                     if column is not None and not np.isnan(column[index])
                 },
                 chunk_starts=np.ones(end - start, bool) if chunk_starts is None else chunk_starts[start:end],
+                **extras[index],
             )
         except DataError as error:
             raise DataError(f"episode {index}: {error}") from error

@@ -50,10 +50,7 @@ def decide(
         solved = bool(np.any(success > 0))
     if rewards is None:
         if solved is None:
-            raise DataError(
-                "neither rewards nor success are there; name them in the mapping, or set assume_success if "
-                "every episode is a success"
-            )
+            raise DataError("neither rewards nor success are known; name them in the mapping")
         rewards = np.zeros(steps, np.float32)
         rewards[-1] = float(solved)
     ended = None if terminated is None else bool(terminated[-1])
@@ -69,11 +66,12 @@ def outcome_notes(
     terminated: Field | None,
     truncated: Field | None,
     assume_success: bool,
+    found: str,
 ) -> list[str]:
     """Return what `decide` will assume, one sentence each.
 
     Raises:
-        DataError: See `decide`.
+        DataError: There is nothing to decide by; the message lists what was `found`.
     """
     notes = []
     if success is None and assume_success:
@@ -82,7 +80,7 @@ def outcome_notes(
         if success is None and not assume_success:
             raise DataError(
                 "neither rewards nor success are there; name them in the mapping, or set assume_success if "
-                "every episode is a success"
+                f"every episode is a success; found {found}"
             )
         notes.append("no rewards: 1 at the last step of each success, 0 elsewhere")
     if terminated is None and truncated is None:

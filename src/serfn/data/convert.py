@@ -1,0 +1,214 @@
+"""Converting a data set into another format, episode by episode."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from serfn.core.errors import ConfigError, DataError
+from serfn.core.files import flush_to_disk, unused_path
+from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
+from serfn.data.datasets import open_source
+from serfn.data.demonstrations import infer_action_spec
+from serfn.data.episode import Episode
+from serfn.data.formats.lerobot_write import LeRobotOptions, write_lerobot
+from serfn.data.formats.npz import save_npz
+from serfn.data.mapping import GUESS_ALL, NameMapping
+from serfn.data.source import EpisodeSource
+from serfn.data.store.store import EpisodeStore
+from serfn.data.store.writer import StoreWriter
+
+TargetFormat = Literal["lerobot", "npz", "store"]
+
+Written = Callable[[Episode], None]
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to write the new data set.
+
+    Args:
+        to: Its format. None takes `npz` for a name that ends so; else a store becomes a LeRobotDataset, and
+            anything else a store.
+        control_hz: Control steps per second; None takes what the old data set says.
+        images: How LeRobot keeps images: `png` exactly, `video` small and slightly lossy.
+        robot_type: Name of the robot, for LeRobot.
+
+    Raises:
+        ConfigError: An unknown format, or a rate that is not positive.
+    """
+
+    to: TargetFormat | None = None
+    control_hz: float | None = None
+    images: Literal["png", "video"] = "png"
+    robot_type: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.to is not None and self.to not in get_args(TargetFormat):
+            raise ConfigError(f"to is '{self.to}'; choose one of {', '.join(get_args(TargetFormat))}")
+        if self.control_hz is not None and not (0 < self.control_hz < float("inf")):
+            raise ConfigError(f"control_hz is {self.control_hz}; it must be a positive number")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was done.
+
+    Args:
+        to: Format of the new data set.
+        episodes: Number of its episodes.
+        steps: Number of their control steps.
+        notes: What was guessed or assumed, one sentence each.
+    """
+
+    to: TargetFormat
+    episodes: int
+    steps: int
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    options: ConvertOptions | None = None,
+    mapping: NameMapping = GUESS_ALL,
+    *,
+    opened: Callable[[EpisodeSource], None] | None = None,
+    written: Written | None = None,
+) -> Conversion:
+    """Write the episodes of a data set as a new one, which appears whole or not at all.
+
+    Memory holds one episode at a time, except where either format is NPZ, which is one piece.
+
+    Args:
+        source: Data set to read; its format is recognised by its content.
+        target: File or folder to make; its parent must exist.
+        options: How to write it; None takes the defaults.
+        mapping: Which names of the source mean what.
+        opened: Called when the source was understood, before anything is read at length.
+        written: Called for each episode that was written.
+
+    Raises:
+        DataError: The source cannot be used as it is, or its rate is needed and unknown.
+        ConfigError: The target exists, or a package that a format needs is missing.
+    """
+    options = options or ConvertOptions()
+    target = Path(target)
+    if target.exists():
+        raise ConfigError(f"'{target}' already exists; choose another name")
+    if not target.parent.is_dir():
+        raise ConfigError(f"'{target.parent}' is no folder; make it, or choose another name")
+    found = open_source(source, mapping)
+    to = options.to or _format_of(target, found)
+    found, rate = (found, 0.0) if to == "npz" else _with_rate(found, options)
+    if opened is not None:
+        opened(found)
+    steps = 0
+
+    def count(episode: Episode) -> None:
+        nonlocal steps
+        steps += episode.length
+        if written is not None:
+            written(episode)
+
+    if to == "npz":
+        episodes = _to_npz(found, target, count)
+    elif to == "lerobot":
+        lerobot = LeRobotOptions(fps=rate, images=options.images, robot_type=options.robot_type)
+        episodes = write_lerobot(target, found.read(), lerobot, found.action_spec, count)
+    else:
+        task = _task(open_source(source, replace(mapping, images=())), rate, target.stem)
+        episodes = _to_store(found, target, task, count)
+    return Conversion(to=to, episodes=episodes, steps=steps, notes=found.notes)
+
+
+def _format_of(target: Path, source: EpisodeSource) -> TargetFormat:
+    if target.suffix == ".npz":
+        return "npz"
+    return "lerobot" if source.format == "store" else "store"
+
+
+def _with_rate(source: EpisodeSource, options: ConvertOptions) -> tuple[EpisodeSource, float]:
+    """Return the source and its control rate: as given, as it says, or as its timestamps tell, which is noted.
+
+    Raises:
+        DataError: Nothing tells the rate.
+    """
+    rate = options.control_hz or source.control_hz
+    if rate is not None:
+        return source, rate
+    first = next(source.read(), None)
+    if first is not None and first.timestamps_s is not None:
+        period = float(np.median(np.diff(first.timestamps_s)))
+        # Nominal rates are round; what is measured jitters around them.
+        rate = round(2 / period) / 2 if period > 0 else 0.0
+        if rate > 0:
+            note = f"control rate: {rate:g} steps per second, guessed from the timestamps"
+            return replace(source, notes=(*source.notes, note)), rate
+    raise DataError(f"'{source.path}' does not say how many steps a second has; give the rate, such as 20")
+
+
+def _to_npz(source: EpisodeSource, target: Path, count: Written) -> int:
+    episodes = list(source.read())
+    save_npz(target, episodes, source.action_spec)
+    for episode in episodes:
+        count(episode)
+    return len(episodes)
+
+
+def _to_store(source: EpisodeSource, target: Path, task: TaskSpec, count: Written) -> int:
+    temporary = unused_path(target)
+    try:
+        EpisodeStore.create(temporary, task)
+        episodes = 0
+        with StoreWriter(temporary, flush="episode") as writer:
+            for episode in source.read():
+                writer.add(episode)
+                episodes += 1
+                count(episode)
+        temporary.rename(target)
+        flush_to_disk(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return episodes
+
+
+def _task(source: EpisodeSource, control_hz: float, name: str) -> TaskSpec:
+    """Return what the episodes are of, after a look at all of them without their images."""
+    specs: list[ActionSpec] = []
+    dims, longest, task = 0, 0, ""
+    for episode in source.read():
+        if source.action_spec is None:
+            specs.append(infer_action_spec([episode]))
+        dims = dims or episode.observations.shape[1]
+        longest = max(longest, episode.length)
+        task = task or episode.task
+    if not longest:
+        raise DataError(f"'{source.path}' has no episodes; there is nothing to convert")
+    return TaskSpec(
+        id=task or name,
+        observation=ObservationSpec(dim=dims),
+        action=source.action_spec or _widest(specs),
+        control_hz=control_hz,
+        max_episode_steps=longest,
+    )
+
+
+def _widest(specs: list[ActionSpec]) -> ActionSpec:
+    """Return bounds that contain all others.
+
+    Raises:
+        DataError: Their dimensions differ.
+    """
+    dims = {spec.dim for spec in specs}
+    if len(dims) > 1:
+        raise DataError(f"episodes have {sorted(dims)} action dimensions; convert those of one robot")
+    low = np.min([spec.low for spec in specs], axis=0)
+    high = np.max([spec.high for spec in specs], axis=0)
+    return ActionSpec(low=tuple(low.tolist()), high=tuple(high.tolist()))

@@ -1,0 +1,173 @@
+"""Data sets of every format behind one door: recognised by content, opened, or read as demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from serfn.core.errors import DataError
+from serfn.core.spec import ActionSpec
+from serfn.data.demonstrations import Demonstrations, infer_action_spec
+from serfn.data.formats import lerobot_layout
+from serfn.data.formats.lerobot import open_lerobot
+from serfn.data.formats.minari import METADATA, open_minari
+from serfn.data.formats.npz import load_npz, open_npz
+from serfn.data.formats.robomimic import open_robomimic
+from serfn.data.mapping import GUESS_ALL, NameMapping
+from serfn.data.source import EpisodeSource, FormatName
+from serfn.data.store.store import EpisodeStore, is_store
+
+_ZIP = b"PK"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MINARI_FILE = "main_data.hdf5"
+
+
+def recognise(path: str | Path) -> FormatName:
+    """Return the format of a data set, by what is there rather than by its name.
+
+    Raises:
+        DataError: There is nothing, or nothing that is known.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"'{path}' does not exist; check the path of the data set")
+    if path.is_dir():
+        for name, holds in _FOLDERS.items():
+            if holds(path):
+                return name
+        raise DataError(
+            f"folder '{path}' holds no data set that is known; expected {lerobot_layout.INFO} (LeRobot), "
+            f"{METADATA} (Minari) or an episode store"
+        )
+    with path.open("rb") as file:
+        start = file.read(len(_HDF5))
+    if start.startswith(_ZIP):
+        return "npz"
+    if start == _HDF5:
+        if path.name == _MINARI_FILE:
+            raise DataError(f"'{path}' is part of a Minari data set; give the folder that holds it")
+        return "robomimic"
+    raise DataError(
+        f"'{path}' starts with {start!r}; NPZ and HDF5 files are read, and folders of LeRobot, Minari and "
+        "episode stores"
+    )
+
+
+def open_source(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSource:
+    """Open a data set of any format.
+
+    Args:
+        path: File or folder.
+        mapping: Which of its names mean what.
+
+    Raises:
+        DataError: It is not recognised, cannot be read, or lacks what is asked for.
+        ConfigError: A package that reads the format is missing.
+    """
+    return _OPENERS[recognise(path)](path, mapping)
+
+
+def load_demonstrations(
+    path: str | Path,
+    action_spec: ActionSpec | None = None,
+    mapping: NameMapping = GUESS_ALL,
+    *,
+    obs_dim: int | None = None,
+    images: bool = False,
+) -> Demonstrations:
+    """Read a data set of any format as demonstrations.
+
+    Args:
+        path: File or folder.
+        action_spec: Bounds of the actions. None takes those of the data set, or else infers them.
+        mapping: Which of its names mean what.
+        obs_dim: Observation dimensions of the task, if they must fit.
+        images: Also read images; what learns from vectors saves the time and memory.
+
+    Returns:
+        The demonstrations; `notes` says what was guessed or assumed.
+
+    Raises:
+        DataError: See `open_source`; or dimensions do not fit the task, and what was found is listed.
+        ConfigError: See `open_source`.
+    """
+    if recognise(path) == "npz" and mapping == GUESS_ALL:
+        return _fitting(load_npz(path, action_spec), path, None, action_spec, obs_dim)
+    source = open_source(path, mapping if images else replace(mapping, images=()))
+    episodes = tuple(source.read())
+    if not episodes:
+        raise DataError(f"'{path}' has no episodes; record or convert some")
+    notes = source.notes
+    found = action_spec or source.action_spec
+    if found is None:
+        found = infer_action_spec(episodes)
+        notes += ("no action bounds: inferred from the actions with a margin",)
+    # Checked before the bounds, which cannot be compared in other dimensions.
+    if action_spec is not None and episodes[0].actions.shape[1] != action_spec.dim:
+        raise DataError(
+            f"'{path}' has actions of {episodes[0].actions.shape[1]} dimensions, the task {action_spec.dim}; "
+            f"choose others by a mapping; found {source.content}"
+        )
+    try:
+        demonstrations = Demonstrations(episodes, found, notes)
+    except DataError as error:
+        raise DataError(f"'{path}': {error}") from error
+    return _fitting(demonstrations, path, source.content, action_spec, obs_dim)
+
+
+def _fitting(
+    demonstrations: Demonstrations,
+    path: str | Path,
+    content: str | None,
+    action_spec: ActionSpec | None,
+    obs_dim: int | None,
+) -> Demonstrations:
+    if obs_dim is not None and demonstrations.obs_dim != obs_dim:
+        remedy = "record demonstrations in this environment"
+        remedy += "" if content is None else f", or choose others by a mapping; found {content}"
+        raise DataError(
+            f"'{path}' has {demonstrations.obs_dim} observation dimensions, the task has {obs_dim}; {remedy}"
+        )
+    return demonstrations
+
+
+def open_store(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSource:
+    """Open an episode store as any other data set; episodes that were set aside are left out.
+
+    Raises:
+        DataError: The store cannot be read; or names were mapped, which this format has none of.
+    """
+    if mapping not in (GUESS_ALL, NameMapping(images=())):
+        raise DataError(f"'{path}' is an episode store, which needs no mapping; leave it out")
+    store = EpisodeStore(path)
+    task = store.task
+    kept = [number for number in store.numbers if not store.labels(number).discard]
+    return EpisodeSource(
+        path=Path(path),
+        format="store",
+        count=len(kept),
+        read=lambda: store.episodes(images=mapping.images is None),
+        content=f"observations [{task.observation.dim}], actions [{task.action.dim}]",
+        control_hz=task.control_hz,
+        action_spec=task.action,
+    )
+
+
+def _is_minari(path: Path) -> bool:
+    return any((folder / METADATA).is_file() for folder in (path, path / "data"))
+
+
+_FOLDERS: dict[FormatName, Callable[[Path], bool]] = {
+    "store": is_store,
+    "lerobot": lambda path: (path / lerobot_layout.INFO).is_file(),
+    "minari": _is_minari,
+}
+
+_OPENERS: dict[FormatName, Callable[[str | Path, NameMapping], EpisodeSource]] = {
+    "lerobot": open_lerobot,
+    "minari": open_minari,
+    "npz": open_npz,
+    "robomimic": open_robomimic,
+    "store": open_store,
+}
