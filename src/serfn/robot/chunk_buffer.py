@@ -1,19 +1,21 @@
 """Which action of which chunk belongs to which control step.
 
-A chunk decided from the observation of step r holds the actions for steps r, r + 1, …, r + H - 1. It is executed
-for `n_action_steps`; then the next chunk takes over, which was decided from a newer observation:
+A chunk decided from the observation of step r holds the actions for steps r, r + 1, …, r + H - 1. It is
+executed for `n_action_steps`; then the next chunk takes over, which was decided from a newer observation:
 
 - *synchronous*: the observation of the very step at which it takes over; the loop waits for the policy.
-- *asynchronous*: the observation `lead_steps` earlier. Meanwhile the old chunk goes on, and the new one begins
-  with the action meant for the step of the hand-over: the steps that have passed since are skipped. A chunk
-  that comes late finds the old one continued past its `n_action_steps` if it has actions left; without any,
-  there is no proposal, and the supervisor holds.
+- *asynchronous*: the observation `lead_steps` earlier. Meanwhile the old chunk goes on, and the new one
+  begins with the action meant for the step of the hand-over: the steps that have passed since are skipped.
+
+A chunk that comes late finds the old one continued past its `n_action_steps` if that has actions left; if
+not, there is no proposal, and the supervisor holds.
 
 At the hand-over the two chunks are blended over `blend_steps` where the old one still has actions.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,7 +52,7 @@ class ExecutionConfig:
             raise ConfigError(f"n_action_steps is {self.n_action_steps}; it must be at least 1")
         if (self.mode == "asynchronous") != (self.lead_steps > 0) or self.lead_steps < 0:
             raise ConfigError(
-                f"lead_steps is {self.lead_steps} in {self.mode} mode; give 0 if synchronous, 1 or more if not"
+                f"lead_steps is {self.lead_steps} in {self.mode} mode; give 0 if synchronous, else at least 1"
             )
         if self.blend_steps < 0:
             raise ConfigError(f"blend_steps is {self.blend_steps}; it must be 0 or more")
@@ -78,7 +80,7 @@ class ChunkDecision:
         actions: `[chunk, action]`, physical units; None if the policy or the gate gave none.
         step: Control step of the observation that it was decided from.
         policy_version: Number of the policy.
-        log_likelihood: Of the chunk under the reference policy; None without a gate.
+        log_likelihood: Of the chunk under the reference policy; NaN without a gate.
         flagged: The gate found it out of range.
         seconds: Time that the decision took.
         detail: Why there are no actions.
@@ -87,7 +89,7 @@ class ChunkDecision:
     actions: np.ndarray | None
     step: int
     policy_version: int = 0
-    log_likelihood: float | None = None
+    log_likelihood: float = math.nan
     flagged: bool = False
     seconds: float = 0.0
     detail: str = ""
@@ -100,12 +102,12 @@ class Proposal:
     Attributes:
         action: `[action]`, physical units, as the policy gave it.
         chunk_start: A new chunk begins here.
-        policy_version: Number of the policy.
+        decision: The chunk that it belongs to.
     """
 
     action: np.ndarray
     chunk_start: bool
-    policy_version: int
+    decision: ChunkDecision
 
 
 class ChunkBuffer:
@@ -122,6 +124,7 @@ class ChunkBuffer:
     def __init__(self, config: ExecutionConfig, chunk_size: int) -> None:
         self._config = config
         self._steps = config.steps(chunk_size)
+        self._chunk_size = chunk_size
         self.clear()
 
     def clear(self) -> None:
@@ -133,15 +136,19 @@ class ChunkBuffer:
         self._requested: int | None = None
         self._executed_since_request = 0
 
-    def wants_chunk(self) -> bool:
-        """Whether the observation of the present step shall be given to the policy."""
-        if self._requested is not None or self._next is not None:
+    def wants_chunk(self, step: int) -> bool:
+        """Whether the observation of the present `step` shall be given to the policy."""
+        if self._requested is not None:
+            # Nothing of a chunk asked for so long ago would be left to execute.
+            return step - self._requested >= self._chunk_size
+        if self._next is not None:
             return False
         return self._current is None or self._index >= self._end - self._config.lead_steps
 
-    def must_wait(self) -> bool:
-        """Whether nothing can be executed properly before the requested chunk is there."""
-        return self._requested is not None and self._config.mode == "synchronous"
+    @property
+    def pending(self) -> bool:
+        """Whether a chunk was asked for that has not come."""
+        return self._requested is not None
 
     def requested(self, step: int) -> None:
         """Note that the observation of `step` went to the policy."""
@@ -169,7 +176,7 @@ class ChunkBuffer:
         action = self._blend(current.actions[self._index])
         self._index += 1
         self._executed_since_request += 1
-        return Proposal(action, start, current.policy_version)
+        return Proposal(action, start, current)
 
     def _hand_over(self) -> None:
         new, old = self._next, self._current

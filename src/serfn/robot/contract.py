@@ -186,12 +186,14 @@ class Verdict:
     Args:
         reward: Reward of the step.
         terminated: The task is over by itself (goal or failure).
+        truncated: The scene cannot go on, though the task is not over.
         success: Whether the task is solved so far; None if the referee cannot tell.
         metrics: Numbers of the task about the episode so far.
     """
 
     reward: float = 0.0
     terminated: bool = False
+    truncated: bool = False
     success: bool | None = None
     metrics: Mapping[str, float] | None = None
 
@@ -277,3 +279,21 @@ def read_vector(observation: Observation, keys: Sequence[str]) -> np.ndarray:
         return np.array(values, np.float64)
     except ValueError:
         return np.concatenate([np.ravel(value) for value in values]).astype(np.float64)
+
+
+def action_vector(action: Action, names: Sequence[str]) -> np.ndarray:
+    """Return the positions of `names`, in this order, as a float64 vector.
+
+    Raises:
+        RobotError: A name is missing or unknown, or a position is not finite.
+    """
+    if set(action) != set(names):
+        different = ", ".join(sorted(set(action) ^ set(names))[:4])
+        raise RobotError(
+            f"the action has other names than the robot, such as {different}; send all of its own"
+        )
+    values = np.array([action[name] for name in names], np.float64)
+    if not np.isfinite(values).all():
+        name = names[int(np.argmax(~np.isfinite(values)))]
+        raise RobotError(f"the position of '{name}' is {action[name]}; send finite positions")
+    return values

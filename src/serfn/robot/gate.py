@@ -1,4 +1,4 @@
-"""The likelihood gate: chunks that the reference policy finds implausible are caught before they are executed.
+"""The likelihood gate: chunks that the reference policy finds implausible are caught before execution.
 
 A flow knows the exact log-likelihood of any chunk. Calibrated on demonstrations, the range between two
 quantiles says what is ordinary; a chunk outside is flagged, drawn again, or refused. The likelihood itself
@@ -80,7 +80,7 @@ def calibrate_range(
 
 @dataclass(frozen=True, eq=False)
 class GateResult:
-    """What the gate lets through: the chunk `[chunk, action]` or None, its likelihood, and whether flagged."""
+    """What the gate lets through: the chunk `[chunk, action]` or None, its log-likelihood, its flag."""
 
     actions: np.ndarray | None
     log_likelihood: float

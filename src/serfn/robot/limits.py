@@ -6,7 +6,7 @@ unit = "rad"
 max_current_ma = 450.0        # leave out where currents are not measured
 max_temperature_c = 65.0
 
-[joints.index_mcp]
+[joints."index_mcp.pos"]
 low = -0.4
 high = 1.7
 max_speed = 3.0               # per second
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,7 +166,7 @@ class SafetyLimits:
         bounds = zip(names, info.action.low, info.action.high, info.rest or (None,) * len(names), strict=True)
         for name, low, high, rest in bounds:
             if name not in self.joints:
-                raise ConfigError(f"joint '{name}' has no limits; add [joints.{name}]")
+                raise ConfigError(f"joint '{name}' has no limits; add [joints.{_toml_key(name)}]")
             limits, slack = self.joints[name], _ROUND_OFF * (high - low)
             if limits.low < low - slack or limits.high > high + slack:
                 raise ConfigError(
@@ -262,15 +263,19 @@ def _limit(value: float | None, unit: str) -> str:
 
 def _toml_lines(table: Mapping[str, object], path: tuple[str, ...]) -> list[str]:
     """Lines of a nested table of strings, numbers and tables; absent values are left out."""
-    # A JSON string is a TOML basic string, as key and as value.
     lines = [
-        f"{json.dumps(key)} = {json.dumps(value)}"
+        f"{_toml_key(key)} = {json.dumps(value)}"
         for key, value in table.items()
         if value is not None and not isinstance(value, Mapping)
     ]
     if path and lines:
-        lines.insert(0, f"\n[{'.'.join(json.dumps(part) for part in path)}]")
+        lines.insert(0, f"\n[{'.'.join(_toml_key(part) for part in path)}]")
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _toml_lines(value, (*path, key))
     return lines
+
+
+def _toml_key(key: str) -> str:
+    # A JSON string is a TOML basic string.
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

@@ -6,11 +6,16 @@ knows neither the store nor its files.
 
 from __future__ import annotations
 
+import math
+import queue
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
+
+from serfn.core.errors import SerfnError
 
 EndReason = Literal[
     "terminated",
@@ -62,6 +67,8 @@ class StepRecord:
         safety: Bits of `serfn.robot.safety.Intervention`: what the supervisor changed, 0 if nothing.
         policy_version: Number of the policy that the executed chunk came from.
         stage: Last stage label of the operator, 0 before the first.
+        flagged: The likelihood gate found the chunk of this step out of range.
+        log_likelihood: Of that chunk under the reference policy; NaN without a gate.
     """
 
     step: int
@@ -75,6 +82,8 @@ class StepRecord:
     safety: int
     policy_version: int
     stage: int = 0
+    flagged: bool = False
+    log_likelihood: float = math.nan
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -127,3 +136,91 @@ class EpisodeSink(Protocol):
     def end(self, ending: EpisodeEnding) -> None:
         """The episode is over; returning means that it is safe with the sink."""
         ...
+
+
+class RecordingError(SerfnError):
+    """Experience cannot be kept: the sink failed or cannot follow; ends the episode."""
+
+
+class QueuedSink:
+    """Lets another sink work in a thread of its own, so that disk and network never delay the control thread.
+
+    `begin` and `step` return at once. `end` waits until the episode is safe. What the inner sink raises is
+    raised by the next call.
+
+    Args:
+        sink: Where the records go.
+        capacity: Records that may wait; when there are more, the sink is taken to be stuck.
+        end_timeout_s: How long `end` waits.
+    """
+
+    def __init__(self, sink: EpisodeSink, capacity: int = 2000, end_timeout_s: float = 30.0) -> None:
+        self._sink = sink
+        self._end_timeout_s = end_timeout_s
+        self._queue: queue.Queue[EpisodeHeader | StepRecord | EpisodeEnding | None] = queue.Queue(capacity)
+        self._ended = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="serfn-recording", daemon=True)
+        self._thread.start()
+
+    def begin(self, header: EpisodeHeader) -> None:
+        """See `EpisodeSink`; forgets the failure of an earlier episode."""
+        self._error = None
+        self._ended.clear()
+        self._put(header)
+
+    def step(self, record: StepRecord) -> None:
+        """See `EpisodeSink`.
+
+        Raises:
+            RecordingError: The inner sink failed, or does not follow.
+        """
+        self._put(record)
+
+    def end(self, ending: EpisodeEnding) -> None:
+        """See `EpisodeSink`.
+
+        Raises:
+            RecordingError: The inner sink failed, or is not done in time.
+        """
+        self._put(ending)
+        if not self._ended.wait(self._end_timeout_s):
+            raise RecordingError(
+                f"the episode is not safe after {self._end_timeout_s:g} s; is the disk stuck or full?"
+            )
+        self._raise_failure()
+
+    def close(self) -> None:
+        """Finish what waits and stop the thread."""
+        self._queue.put(None)
+        self._thread.join(timeout=self._end_timeout_s)
+
+    def _put(self, record: EpisodeHeader | StepRecord | EpisodeEnding) -> None:
+        self._raise_failure()
+        try:
+            self._queue.put_nowait(record)
+        except queue.Full as error:
+            raise RecordingError(
+                f"{self._queue.maxsize} records wait to be written; is the disk stuck or full?"
+            ) from error
+
+    def _raise_failure(self) -> None:
+        if (error := self._error) is not None:
+            raise RecordingError(f"the episode cannot be recorded: {error}") from error
+
+    def _work(self) -> None:
+        while (record := self._queue.get()) is not None:
+            if self._error is not None and not isinstance(record, EpisodeHeader):
+                self._ended.set()
+                continue
+            try:
+                if isinstance(record, EpisodeHeader):
+                    self._sink.begin(record)
+                elif isinstance(record, StepRecord):
+                    self._sink.step(record)
+                else:
+                    self._sink.end(record)
+            except Exception as error:
+                self._error = error
+            if isinstance(record, EpisodeEnding):
+                self._ended.set()

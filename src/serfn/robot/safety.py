@@ -128,6 +128,7 @@ class SafetySupervisor:
         self._moving_keys = info.position_keys or info.state_keys
         self._cause: StopCause | None = None
         self._last_bits = UNTOUCHED
+        self._before = self._envelope.position
         self._observation: Observation = {}
         self._restart(0.0)
 
@@ -203,7 +204,7 @@ class SafetySupervisor:
         Returns:
             The command `[action]`, a new float64 array inside the envelope, and what was changed.
         """
-        bits = UNTOUCHED
+        bits, self._before = UNTOUCHED, self._envelope.position
         if wanted is None:
             bits |= Intervention.NO_PROPOSAL | Intervention.HELD
         elif wanted.shape != self._envelope.low.shape or not np.isfinite(wanted).all():
@@ -222,6 +223,7 @@ class SafetySupervisor:
 
     def hold(self, now_s: float) -> tuple[np.ndarray, Intervention]:
         """Brake and hold on purpose, as in a pause; the missing proposals are not counted."""
+        self._before = self._envelope.position
         self._proposal_dog.feed(now_s)
         bits = self._check_watchdogs(now_s) | Intervention.HELD
         self._note(bits, now_s)
@@ -229,6 +231,7 @@ class SafetySupervisor:
 
     def approach(self, target: np.ndarray, now_s: float) -> np.ndarray:
         """Return the next command on the way to rest at `target` `[action]`; stands still when latched."""
+        self._before = self._envelope.position
         self._proposal_dog.feed(now_s)
         if self._check_watchdogs(now_s) & (Intervention.HELD | Intervention.STOPPED):
             return self._stand_still()
@@ -245,16 +248,28 @@ class SafetySupervisor:
         """Undo the latch, after a person has removed the cause."""
         self._cause = None
 
-    def robot_failed(self, error: Exception, now_s: float) -> None:
-        """Note that the robot did not answer; latches when that lasts as long as a measurement may be old."""
-        self.counts["robot_error"] += 1
+    def not_read(self, error: Exception, now_s: float) -> None:
+        """Note that the robot gave no measurement; latches when that lasts as long as one may be old."""
+        self.counts["robot:not_read"] += 1
         if self._observation_dog.tier(now_s) is Tier.STOP:
             self.stop("robot_error", f"the robot does not answer: {error}", now_s)
+
+    def sent(self, now_s: float) -> None:
+        """Note that the robot took the last command."""
+        self._sent_dog.feed(now_s)
+
+    def not_sent(self, error: Exception, now_s: float) -> None:
+        """Take back the last command, which the robot did not take; latches when that lasts."""
+        self.counts["robot:not_sent"] += 1
+        self._envelope.start(self._before)
+        if self._sent_dog.tier(now_s) is Tier.STOP:
+            self.stop("robot_error", f"the robot takes no commands: {error}", now_s)
 
     def _restart(self, now_s: float) -> None:
         """Count absences from now on."""
         self._observation_dog = Watchdog(self.limits.observation_watchdog, now_s)
         self._proposal_dog = Watchdog(self.limits.policy_watchdog, now_s)
+        self._sent_dog = Watchdog(self.limits.observation_watchdog, now_s)
         self._measured_s = -math.inf
         self._seen, self._seen_command, self._seen_s = np.empty(0), self.position, now_s
         self._motors.reset()

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serfn.robot.clock import Clock
+
+_REANCHOR_FRACTION = 0.25
+
 
 @dataclass(frozen=True)
 class TimingSummary:
@@ -35,6 +39,36 @@ class TimingSummary:
     def miss_rate(self) -> float:
         """Fraction of steps that missed their deadline."""
         return self.missed / self.steps if self.steps else 0.0
+
+
+class Pace:
+    """A fixed rate on a monotonic clock.
+
+    A step that begins much too late shifts the schedule instead of being caught up: two commands never follow
+    each other so closely that the robot would have to move faster than its limits say.
+
+    Args:
+        clock: Clock to sleep on.
+        period_s: Time between steps.
+    """
+
+    def __init__(self, clock: Clock, period_s: float) -> None:
+        self._clock = clock
+        self._period_s = period_s
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the next step at once."""
+        self._next_s = self._clock.now()
+
+    def wait(self) -> tuple[float, float]:
+        """Sleep until the next step; return when it was scheduled and when it begins."""
+        scheduled_s = self._next_s
+        self._clock.sleep_until(scheduled_s)
+        begins_s = self._clock.now()
+        late = begins_s - scheduled_s > _REANCHOR_FRACTION * self._period_s
+        self._next_s = (begins_s if late else scheduled_s) + self._period_s
+        return scheduled_s, begins_s
 
 
 class LoopTiming:
