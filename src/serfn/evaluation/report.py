@@ -57,8 +57,8 @@ def write_report(run_dir: Path) -> Path:
     images = run_dir / "report_files"
     images.mkdir(exist_ok=True)
     plots = save_plots(record, images)
-    template = Template((files("serfn.evaluation") / "report_template.html").read_text(encoding="utf-8"))
-    page = template.substitute(
+    page = page_template("report_template.html").substitute(
+        style=page_style(),
         title=escape(run_dir.resolve().name),
         subtitle=escape(_subtitle(record)),
         outcome=record.verdict().outcome,
@@ -76,6 +76,16 @@ def write_report(run_dir: Path) -> Path:
     path = run_dir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def page_template(name: str) -> Template:
+    """Return a page of this package with places for its parts."""
+    return Template((files("serfn.evaluation") / name).read_text(encoding="utf-8"))
+
+
+def page_style() -> str:
+    """Return the style sheet that all pages share."""
+    return (files("serfn.evaluation") / "report_style.css").read_text(encoding="utf-8")
 
 
 def _subtitle(record: RunRecord) -> str:
@@ -133,7 +143,7 @@ def _plot(name: str, plots: Mapping[str, Mapping[str, Path]]) -> str:
     if name not in plots:
         return _note("The run has no data for this plot.")
     words = escape(_PLOT_WORDS[name])
-    light, dark = (_data_uri(plots[name][scheme]) for scheme in ("light", "dark"))
+    light, dark = (data_uri(plots[name][scheme]) for scheme in ("light", "dark"))
     return (
         f"<figure><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"
         f"<img src='{light}' alt='{words}'></picture><figcaption>{words}</figcaption></figure>"
@@ -144,7 +154,7 @@ def _films(record: RunRecord) -> str:
     if not record.films:
         return _note("No film was recorded: the environment does not render, or not on this machine.")
     return "".join(
-        f"<figure><div class='scroll'><img class='film' src='{_data_uri(path)}' alt='{escape(caption)}'>"
+        f"<figure><div class='scroll'><img class='film' src='{data_uri(path)}' alt='{escape(caption)}'>"
         f"</div><figcaption>{escape(caption)}</figcaption></figure>"
         for path, caption in record.films
     )
@@ -192,5 +202,6 @@ def _note(text: str) -> str:
     return f"<p class='note'>{escape(text)}</p>"
 
 
-def _data_uri(path: Path) -> str:
+def data_uri(path: Path) -> str:
+    """Return a PNG file as an address that holds the image itself."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -15,8 +15,8 @@ from serfn.evaluation.report_words import readable
 from serfn.evaluation.run_record import STAGES, EvaluationPoint, RunRecord
 from serfn.evaluation.statistics import mean_t_interval
 
-_WIDTH_INCHES = 5.6
-_FONT_SIZE = 9
+WIDTH_INCHES = 5.6
+FONT_SIZE = 9
 _POINTS_PER_STAGE = 200
 _LETTER_FRACTION = 0.013
 """Width of a letter as a fraction of the axes, to leave out names that do not fit."""
@@ -66,6 +66,18 @@ def find_option(config: Any, name: str) -> Any:
         found = (find_option(value, name) for value in config.values())
         return next((value for value in found if value is not None), None)
     return None
+
+
+def style_axes(axes: Axes, palette: Palette) -> None:
+    """Give axes the look of all reports: a light grid, no frame, the page's colours."""
+    axes.grid(axis="y", color=palette.grid, lw=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(palette.grid)
+    axes.tick_params(color=palette.grid, labelcolor=palette.text, labelsize=FONT_SIZE, which="both")
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=palette.text, fontsize=FONT_SIZE)
 
 
 def _learning(record: RunRecord, palette: Palette) -> Figure | None:
@@ -177,8 +189,8 @@ def _episode_axis(axes: Axes, points: Sequence[EvaluationPoint], palette: Palett
         return np.interp(x, episodes, minutes)
 
     above = axes.secondary_xaxis("top", functions=(to_episodes, to_minutes))
-    above.set_xlabel("episodes", color=palette.text, fontsize=_FONT_SIZE)
-    above.tick_params(color=palette.grid, labelcolor=palette.text, labelsize=_FONT_SIZE)
+    above.set_xlabel("episodes", color=palette.text, fontsize=FONT_SIZE)
+    above.tick_params(color=palette.grid, labelcolor=palette.text, labelsize=FONT_SIZE)
     above.spines["top"].set_visible(False)
 
 
@@ -227,7 +239,7 @@ def _name_stages(axes: Axes, record: RunRecord, palette: Palette) -> None:
                 textcoords="offset points",
                 ha="center",
                 color=palette.text,
-                fontsize=_FONT_SIZE,
+                fontsize=FONT_SIZE,
             )
 
 
@@ -250,18 +262,11 @@ def _thin(steps: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, 
 
 
 def _figure(rows: int, palette: Palette, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     grid: np.ndarray = figure.subplots(rows, 1, sharex=rows > 1, squeeze=False)
     axes: list[Axes] = list(grid[:, 0])
     for one in axes:
-        one.grid(axis="y", color=palette.grid, lw=0.8)
-        one.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            one.spines[side].set_visible(False)
-        one.spines["bottom"].set_color(palette.grid)
-        one.tick_params(color=palette.grid, labelcolor=palette.text, labelsize=_FONT_SIZE, which="both")
-        for label in (one.xaxis.label, one.yaxis.label):
-            label.set(color=palette.text, fontsize=_FONT_SIZE)
+        style_axes(one, palette)
     return figure, axes
 
 
@@ -274,5 +279,5 @@ def _legend(figure: Figure, axes: Axes, palette: Palette) -> None:
         ncols=2,
         frameon=False,
         labelcolor=palette.text,
-        fontsize=_FONT_SIZE,
+        fontsize=FONT_SIZE,
     )
