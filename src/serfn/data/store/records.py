@@ -12,6 +12,7 @@ damage. A body is a JSON text and raw arrays, see `pack`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -150,7 +151,7 @@ def unpack(body: memoryview) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     document = json.loads(bytes(body[_CHECK.size : start]))
     arrays = {}
     for name, dtype, shape in document["columns"]:
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         arrays[name] = np.frombuffer(body, np.dtype(dtype), count, start).reshape(shape)
         start += arrays[name].nbytes
     return document["values"], arrays

@@ -235,7 +235,7 @@ def read_task(store: Path) -> TaskSpec:
         version = document["version"]
     except FileNotFoundError:
         raise DataError(f"'{path.parent}' is no store (no {path.name}); check the path") from None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"'{path}' is damaged: {error}; restore it from a copy") from error
     if check != _check(document):
         raise DataError(f"'{path}' is damaged: wrong checksum; restore it from a copy")
