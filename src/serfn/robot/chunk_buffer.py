@@ -61,13 +61,18 @@ class ExecutionConfig:
         """Return how many steps of each chunk are executed.
 
         Raises:
-            ConfigError: They and the lead are more than the chunk has.
+            ConfigError: They and the lead are more than the chunk has, or they are not more than the lead.
         """
         steps = chunk_size - self.lead_steps if self.n_action_steps is None else self.n_action_steps
+        if steps <= self.lead_steps:
+            raise ConfigError(
+                f"{steps} steps are executed of each chunk of {chunk_size}, and the next one is asked for "
+                f"{self.lead_steps} steps ahead; lower lead_steps, or use a policy with longer chunks"
+            )
         if not 1 <= steps <= chunk_size - self.lead_steps:
             raise ConfigError(
                 f"n_action_steps {steps} and lead_steps {self.lead_steps} need a chunk of "
-                f"{max(steps, 1) + self.lead_steps} steps, the policy's has {chunk_size}; lower one of them"
+                f"{steps + self.lead_steps} steps, the policy's has {chunk_size}; lower one of them"
             )
         return steps
 

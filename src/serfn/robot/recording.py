@@ -6,6 +6,7 @@ knows neither the store nor its files.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import threading
@@ -138,6 +139,9 @@ class EpisodeSink(Protocol):
         ...
 
 
+_Work = EpisodeHeader | StepRecord | EpisodeEnding | threading.Event | None
+
+
 class RecordingError(SerfnError):
     """Experience cannot be kept: the sink failed or cannot follow; ends the episode."""
 
@@ -157,14 +161,22 @@ class QueuedSink:
     def __init__(self, sink: EpisodeSink, capacity: int = 2000, end_timeout_s: float = 30.0) -> None:
         self._sink = sink
         self._end_timeout_s = end_timeout_s
-        self._queue: queue.Queue[EpisodeHeader | StepRecord | EpisodeEnding | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[_Work] = queue.Queue(capacity)
         self._ended = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="serfn-recording", daemon=True)
         self._thread.start()
 
     def begin(self, header: EpisodeHeader) -> None:
-        """See `EpisodeSink`; forgets the failure of an earlier episode."""
+        """See `EpisodeSink`; waits until the episode before is dealt with, and forgets its failure.
+
+        Raises:
+            RecordingError: The inner sink is stuck.
+        """
+        idle = threading.Event()
+        self._queue.put(idle, timeout=self._end_timeout_s)
+        if not idle.wait(self._end_timeout_s):
+            raise RecordingError("the episode before is still being written; is the disk stuck or full?")
         self._error = None
         self._ended.clear()
         self._put(header)
@@ -191,11 +203,12 @@ class QueuedSink:
         self._raise_failure()
 
     def close(self) -> None:
-        """Finish what waits and stop the thread."""
-        self._queue.put(None)
-        self._thread.join(timeout=self._end_timeout_s)
+        """Finish what waits and stop the thread; one that is stuck is left behind."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=self._end_timeout_s)
+            self._thread.join(timeout=self._end_timeout_s)
 
-    def _put(self, record: EpisodeHeader | StepRecord | EpisodeEnding) -> None:
+    def _put(self, record: _Work) -> None:
         self._raise_failure()
         try:
             self._queue.put_nowait(record)
@@ -210,7 +223,10 @@ class QueuedSink:
 
     def _work(self) -> None:
         while (record := self._queue.get()) is not None:
-            if self._error is not None and not isinstance(record, EpisodeHeader):
+            if isinstance(record, threading.Event):
+                record.set()
+                continue
+            if self._error is not None:
                 self._ended.set()
                 continue
             try:

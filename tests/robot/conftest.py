@@ -1,0 +1,188 @@
+"""A rig around the fake robot: scripted policy, sink and operator on a clock that never sleeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serfn.robot.adapters.fake import FakeRobot
+from serfn.robot.adapters.impairments import Fault, Impairments
+from serfn.robot.chunk_buffer import ExecutionConfig
+from serfn.robot.clock import ManualClock
+from serfn.robot.contract import Action, OperatorEvent
+from serfn.robot.control_loop import ControlLoop, EpisodeReport, LoopConfig
+from serfn.robot.inference import ChunkInference, InlineInference
+from serfn.robot.limits import SafetyLimits, StallLimits, default_limits
+from serfn.robot.recording import EpisodeEnding, EpisodeHeader, EpisodeSink, StepRecord
+from serfn.robot.safety import SafetySupervisor
+from serfn.robot.supervised import SupervisedRobot
+
+JOINTS = 3
+HZ = 20.0
+
+
+@dataclass
+class MemorySink:
+    """Keeps the records of the last episode."""
+
+    header: EpisodeHeader | None = None
+    steps: list[StepRecord] = field(default_factory=list)
+    ending: EpisodeEnding | None = None
+
+    def begin(self, header: EpisodeHeader) -> None:
+        self.header, self.steps, self.ending = header, [], None
+
+    def step(self, record: StepRecord) -> None:
+        self.steps.append(record)
+
+    def end(self, ending: EpisodeEnding) -> None:
+        assert self.ending is None, "an episode ends once"
+        self.ending = ending
+
+    def column(self, name: str) -> np.ndarray:
+        return np.array([getattr(record, name) for record in self.steps])
+
+
+@dataclass
+class WaveActor:
+    """A slow wave in all joints, so that chunks continue each other; keeps what it was shown."""
+
+    chunk_size: int = 8
+    version: int = 7
+    begun: int = 0
+    seen: list[np.ndarray] = field(default_factory=list)
+
+    def plan(self, steps: np.ndarray) -> np.ndarray:
+        return 0.5 * np.sin(0.2 * steps)[:, None] * np.ones(JOINTS)
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        self.seen.append(observations[0].copy())
+        steps = self.begun + np.arange(self.chunk_size)
+        self.begun += self.chunk_size
+        return self.plan(steps)[None]
+
+    def reset(self, seed: int) -> None:
+        self.begun = 0
+
+
+class ScriptedOperator:
+    """Asks for things at given polls; every control step polls once."""
+
+    def __init__(self, script: dict[int, OperatorEvent]) -> None:
+        self._script, self._polls = script, -1
+
+    def poll(self) -> Sequence[OperatorEvent]:
+        self._polls += 1
+        return [self._script[self._polls]] if self._polls in self._script else []
+
+
+class ConstantTeleoperator:
+    """A device that wants one position of the first joint."""
+
+    name = "constant"
+    action_features = {"joint0.pos": float}  # noqa: RUF012
+    is_connected = True
+
+    def __init__(self, position: float = 0.3, error: Exception | None = None) -> None:
+        self.position, self.error = position, error
+        self.feedback: dict[str, float] = {}
+
+    def connect(self, calibrate: bool = True) -> None: ...
+
+    def disconnect(self) -> None: ...
+
+    def get_action(self) -> Action:
+        if self.error is not None:
+            raise self.error
+        return {"joint0.pos": self.position}
+
+    def send_feedback(self, feedback: Any) -> None:
+        self.feedback = dict(feedback)
+
+
+@dataclass
+class Rig:
+    """Everything that a test looks at after a run."""
+
+    clock: ManualClock
+    robot: FakeRobot
+    supervisor: SafetySupervisor
+    supervised: SupervisedRobot
+    loop: ControlLoop
+    sink: MemorySink
+    announced: list[str]
+
+    def run(self, seed: int | None = 1) -> EpisodeReport:
+        """One episode between opening and closing, with a new script of faults."""
+        with self.supervised:
+            self.robot.reset_scene()
+            return self.loop.run_episode(EpisodeHeader(0, self.robot.name, seed=seed))
+
+
+def fake_limits(robot: FakeRobot, **changes: Any) -> SafetyLimits:
+    watched = dataclasses.replace(
+        default_limits(robot.info, max_acceleration=60.0),
+        max_current_ma=800.0,
+        max_temperature_c=60.0,
+        stall=StallLimits(error=0.2, seconds=0.5),
+    )
+    return dataclasses.replace(watched, **changes)
+
+
+MakeRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def make_rig() -> MakeRig:
+    def make(
+        *faults: Fault,
+        actor: Any = None,
+        execution: ExecutionConfig | None = None,
+        max_steps: int = 60,
+        inference: Callable[[ManualClock], ChunkInference] | None = None,
+        sink: EpisodeSink | None = None,
+        impairments: Impairments | None = None,
+        limits: dict[str, Any] | None = None,
+        robot: dict[str, Any] | None = None,
+        **loop: Any,
+    ) -> Rig:
+        clock = ManualClock(100.0)
+        fake = FakeRobot(
+            clock, JOINTS, impairments=impairments or Impairments(faults=faults), **(robot or {})
+        )
+        supervisor = SafetySupervisor(fake.info, fake_limits(fake, **(limits or {})), HZ)
+        announced: list[str] = []
+        supervised = SupervisedRobot(fake, supervisor, clock, HZ, announced.append)
+        memory = MemorySink()
+        control = ControlLoop(
+            supervised,
+            inference(clock) if inference else InlineInference(actor or WaveActor(), clock),
+            sink or memory,
+            LoopConfig(max_steps, execution or ExecutionConfig()),
+            **loop,
+        )
+        return Rig(clock, fake, supervisor, supervised, control, memory, announced)
+
+    return make
+
+
+def assert_inside(commands: Sequence[np.ndarray], limits: SafetyLimits, start: np.ndarray) -> None:
+    """No command leaves position, speed or acceleration limits, starting at rest at `start`."""
+    bounds = list(limits.joints.values())
+    low, high = np.array([b.low for b in bounds]), np.array([b.high for b in bounds])
+    speed, acceleration = (
+        np.array([b.max_speed for b in bounds]),
+        np.array([b.max_acceleration for b in bounds]),
+    )
+    positions = np.array([start, start, *commands])
+    assert np.isfinite(positions).all()
+    assert (positions >= low - 1e-9).all()
+    assert (positions <= high + 1e-9).all()
+    velocities = np.diff(positions, axis=0) * HZ
+    assert (np.abs(velocities) <= speed * (1 + 1e-9) + 1e-9).all()
+    assert (np.abs(np.diff(velocities, axis=0)) * HZ <= acceleration * (1 + 1e-9) + 1e-6).all()
