@@ -134,7 +134,7 @@ def _format_of(target: Path, source: EpisodeSource) -> TargetFormat:
 
 
 def _with_rate(source: EpisodeSource, options: ConvertOptions) -> tuple[EpisodeSource, float]:
-    """Return the source and its control rate: as given, as it says, or as its timestamps tell, which is noted.
+    """Return the source and its control rate: as given, as it says, or by its timestamps, which is noted.
 
     Raises:
         DataError: Nothing tells the rate.

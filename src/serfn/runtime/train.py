@@ -27,8 +27,8 @@ from serfn.core.errors import ConfigError, DataError
 from serfn.core.files import write_atomically
 from serfn.core.spec import TaskSpec
 from serfn.core.words import number
+from serfn.data.datasets import load_demonstrations
 from serfn.data.demonstrations import Demonstrations, check_coverage
-from serfn.data.formats.npz import load_npz
 from serfn.evaluation.environments import try_out
 from serfn.runtime.collect import collect as collect_demonstrations
 from serfn.runtime.progress import SILENT, Progress
@@ -87,7 +87,11 @@ def train(
         # Everything that bad input can break comes before the folder is touched.
         try_out(simulations.up_to(1)[0])
         make_agent(config, task)
-        given = None if config.demos is None else _load_demonstrations(config.demos, task)
+        given = (
+            None
+            if config.demos is None
+            else load_demonstrations(config.demos, task.action, obs_dim=task.observation.dim)
+        )
         if given is None and task_of_env(config.env) is None:
             raise DataError(
                 f"environment '{config.env}' has no demonstrator of ours; give demos, an NPZ file"
@@ -123,16 +127,6 @@ def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
     return False
 
 
-def _load_demonstrations(path: Path, task: TaskSpec) -> Demonstrations:
-    demonstrations = load_npz(path, task.action)
-    if demonstrations.obs_dim != task.observation.dim:
-        raise DataError(
-            f"'{path}' has {demonstrations.obs_dim} observation dimensions, environment '{task.id}' has "
-            f"{task.observation.dim}; record demonstrations in this environment"
-        )
-    return demonstrations
-
-
 def _notes(demonstrations: Demonstrations, config: TrainConfig) -> list[str]:
     """Return what the user should know about the demonstrations before training on them."""
     notes = [*demonstrations.notes, *check_coverage(demonstrations, config.chunk_size).notes]
@@ -166,4 +160,4 @@ def _collect_or_load(config: TrainConfig, folder: Path, task: TaskSpec, progress
             workers=config.evaluation.threads,
             progress=progress,
         )
-    return _load_demonstrations(path, task)
+    return load_demonstrations(path, task.action, obs_dim=task.observation.dim)

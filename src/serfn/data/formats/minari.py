@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,8 +45,8 @@ class Storage(Protocol):
         """Return the number of episodes."""
         ...
 
-    def episodes(self) -> Iterator[Mapping[str, Leaf]]:
-        """Yield the arrays of each episode by path, without padding."""
+    def episodes(self) -> Generator[Mapping[str, Leaf], None, None]:
+        """Yield the arrays of each episode by path, without padding; they are readable until the next one."""
         ...
 
 
@@ -72,10 +73,12 @@ def open_minari(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSo
         shapes = _shapes("observations", observation_space) | _shapes("actions", action_space)
         storage = _storage(folder, str(metadata.get("data_format", "hdf5")))
         count = storage.count()
-        first = next(iter(storage.episodes()), None)
-        if first is None:
-            raise DataError(f"{what} has no episodes")
-        fields = _fields(first, shapes)
+        with closing(storage.episodes()) as episodes:
+            first = next(episodes, None)
+            if first is None:
+                raise DataError(f"{what} has no episodes")
+            # Its arrays are there only as long as the iterator keeps the file open.
+            fields = _fields(first, shapes)
         parts = _choose(fields, mapping)
         spec = _action_spec(action_space, parts)
     reader = _Reader(what, storage, parts, str(metadata.get("dataset_id", "")))
@@ -125,7 +128,7 @@ def _fields(first: Mapping[str, Leaf], shapes: Mapping[str, tuple[int, ...]]) ->
 
 def _field(name: str, leaf: Leaf, shape: tuple[int, ...] | None) -> Field:
     if leaf.bytes_per_item:
-        item = leaf.item(0)
+        item = next(iter(leaf.items()), b"")
         if not item.startswith(_JPEG):
             return Field(name, "string", ())
         return Field(name, "image", shape if shape and len(shape) == 3 else decode_image(item).shape)
@@ -238,10 +241,7 @@ def _images(leaves: Mapping[str, Leaf], item: Field) -> np.ndarray:
     leaf = _leaf(leaves, item)
     if item.dtype != "image":
         return _values(leaves, item).reshape(-1, *item.shape)
-    images = np.empty((len(leaf), *item.shape), np.uint8)
-    for number in range(len(leaf)):
-        images[number] = decode_image(leaf.item(number), item.shape)
-    return images
+    return np.stack([decode_image(data, item.shape) for data in leaf.items()])
 
 
 def _camera_name(item: Field) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,12 @@ class Leaf:
         """Return `[steps, ...]`."""
         return np.asarray(self.load())
 
-    def item(self, number: int) -> bytes:
-        """Return the bytes of one step."""
-        value = self.load()[number]
-        return value if isinstance(value, bytes) else np.asarray(value, np.uint8).tobytes()
+    def items(self) -> list[bytes]:
+        """Return the bytes of each step."""
+        return [
+            value if isinstance(value, bytes) else np.asarray(value, np.uint8).tobytes()
+            for value in self.load()
+        ]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Hdf5Storage:
         with opened(self.path, "Minari file") as file:
             return sum(1 for name in file if str(name).startswith(_EPISODE))
 
-    def episodes(self) -> Iterator[Mapping[str, Leaf]]:
+    def episodes(self) -> Generator[Mapping[str, Leaf], None, None]:
         """Yield the arrays of each episode by path."""
         with opened(self.path, "Minari file") as file:
             for index in range(sum(1 for name in file if str(name).startswith(_EPISODE))):
@@ -88,7 +90,7 @@ class ArrowStorage:
         """Return the number of episodes."""
         return sum(1 for entry in self.folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
 
-    def episodes(self) -> Iterator[Mapping[str, Leaf]]:
+    def episodes(self) -> Generator[Mapping[str, Leaf], None, None]:
         """Yield the arrays of each episode by path."""
         for index in range(self.count()):
             folder = self.folder / str(index)
