@@ -40,7 +40,8 @@ class TeacherStage:
     """One stage of the teacher's curriculum: physics and the weights of the shaped reward (per control step).
 
     The reward is `clip(yaw rate, ±speed_cap) + alive - tilt_weight·tilt - position_weight·offset - …`, and
-    `-failure_penalty` when the cube leaves a tight region about the grasp.
+    `-failure_penalty` when the cube leaves a tight region about the grasp. Every simulation has fingers of its
+    own, off by up to `skin_spread_m`: a teacher of one exact geometry turns faster and transfers worse.
     """
 
     name: str
@@ -56,6 +57,7 @@ class TeacherStage:
     tracking_weight: float = 0.02
     drift_weight: float = 0.3
     visited_starts: float = 0.0
+    skin_spread_m: float = 0.0015
 
 
 class CubeTeacherEnv:
@@ -77,6 +79,8 @@ class CubeTeacherEnv:
         self._rng = np.random.default_rng(seed)
         self._max_steps = round(episode_s * CONTROL_HZ)
         self._sims = [CubeSimulation(PLANTS["nominal"], stage.physics) for _ in range(simulations)]
+        for sim in self._sims:
+            sim.vary_skin(stage.skin_spread_m, self._rng)
         self._grasps = self._collect_grasps(192)
         self._visited: list[Snapshot] = []
         self._candidates: list[Snapshot | None] = [None] * simulations
@@ -217,7 +221,7 @@ def curriculum(scale: float = 1.0) -> Sequence[TeacherStage]:
     firm = PhysicsConfig(timestep_s=0.005, solimp=(0.93, 0.97, 0.001))
     stiff = PhysicsConfig(timestep_s=0.005)
     return (
-        TeacherStage("soft", round(1_000_000 * scale), soft),
+        TeacherStage("soft", round(1_000_000 * scale), soft, alive=0.15, failure_penalty=10.0),
         TeacherStage("firm", round(500_000 * scale), firm, visited_starts=0.3),
         TeacherStage(
             "stiff",
