@@ -40,8 +40,8 @@ class TeacherStage:
     """One stage of the teacher's curriculum: physics and the weights of the shaped reward (per control step).
 
     The reward is `clip(yaw rate, ±speed_cap) + alive - tilt_weight·tilt - position_weight·offset - …`, and
-    `-failure_penalty` when the cube leaves a tight region about the grasp. Every simulation has fingers of its
-    own, off by up to `skin_spread_m`: a teacher of one exact geometry turns faster and transfers worse.
+    `-failure_penalty` when the cube leaves a tight region about the grasp. Every simulation has fingers of
+    its own, off by up to `skin_spread_m`: a teacher of one exact geometry turns faster and transfers worse.
     """
 
     name: str
