@@ -82,6 +82,16 @@ class ChunkCritic(nn.Module, ABC):
         self.register_buffer("obs_mean", torch.zeros(obs_dim, dtype=torch.float32))
         self.register_buffer("obs_std", torch.ones(obs_dim, dtype=torch.float32))
 
+    @property
+    def target_steps(self) -> int:
+        """Rewards that enter a target before it bootstraps: those of the whole window."""
+        return self.chunk_size
+
+    @property
+    def needs_window_observations(self) -> bool:
+        """Whether targets need observations inside a window, and not only the one after it."""
+        return self.supervises_prefixes or self.target_steps < self.chunk_size
+
     @abstractmethod
     def forward(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the head's outputs.

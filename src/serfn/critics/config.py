@@ -11,6 +11,7 @@ from serfn.core.errors import ConfigError
 from serfn.critics.base import ChunkCritic
 from serfn.critics.heads import HLGaussHead, ScalarHead, ValueHead
 from serfn.critics.mlp import MLPChunkCritic
+from serfn.critics.per_step import PerStepCritic
 from serfn.critics.transformer import TransformerChunkCritic
 
 
@@ -20,7 +21,7 @@ class CriticConfig:
 
     Args:
         kind: `mlp` reads the chunk as one vector; `transformer` reads it step by step and values every
-            prefix.
+            prefix; `per_step` values it by its first action.
         head: `scalar` regresses by squared error; `hl_gauss` classifies between `v_min` and `v_max`.
         ensemble: Number of independent members.
         width: Hidden units per layer.
@@ -29,13 +30,14 @@ class CriticConfig:
         v_min: Least possible value of any chunk, to which targets are clipped; None if unknown.
         v_max: Greatest possible value of any chunk; None if unknown.
         bins: Classes of the `hl_gauss` head.
+        n_step: Rewards in a target of the `per_step` critic, at most the chunk; None takes the whole chunk.
 
     Raises:
         ConfigError: A size is out of range, the bounds are incomplete or not ordered, or `hl_gauss` lacks
             them.
     """
 
-    kind: Literal["mlp", "transformer"] = "mlp"
+    kind: Literal["mlp", "transformer", "per_step"] = "mlp"
     head: Literal["scalar", "hl_gauss"] = "scalar"
     ensemble: int = 2
     width: int = 192
@@ -44,6 +46,7 @@ class CriticConfig:
     v_min: float | None = None
     v_max: float | None = None
     bins: int = 101
+    n_step: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("ensemble", "width", "depth", "attention_heads"):
@@ -57,6 +60,11 @@ class CriticConfig:
         if self.v_min is not None and self.v_max is not None and not self.v_min < self.v_max:
             raise ConfigError(
                 f"critic v_min {self.v_min} is not below v_max {self.v_max}; swap or correct them"
+            )
+        if self.n_step is not None and (self.kind != "per_step" or self.n_step < 1):
+            raise ConfigError(
+                f"critic n_step is {self.n_step} for kind '{self.kind}'; it belongs to 'per_step' and is at "
+                "least 1"
             )
         if self.head == "hl_gauss":
             if self.v_min is None or self.v_max is None:
@@ -80,28 +88,18 @@ def make_critic(
         chunk_size: Steps of a chunk.
         generator: Source of the initial weights.
     """
-    if config.kind == "mlp":
-        return MLPChunkCritic(
-            obs_dim,
-            action_dim,
-            chunk_size,
-            head=_make_head(config),
-            ensemble=config.ensemble,
-            width=config.width,
-            depth=config.depth,
-            generator=generator,
-        )
-    return TransformerChunkCritic(
-        obs_dim,
-        action_dim,
-        chunk_size,
-        head=_make_head(config),
-        ensemble=config.ensemble,
-        width=config.width,
-        depth=config.depth,
-        attention_heads=config.attention_heads,
-        generator=generator,
-    )
+    dims, head = (obs_dim, action_dim, chunk_size), _make_head(config)
+    sizes = {"ensemble": config.ensemble, "width": config.width, "depth": config.depth}
+    match config.kind:
+        case "mlp":
+            return MLPChunkCritic(*dims, head=head, **sizes, generator=generator)
+        case "per_step":
+            return PerStepCritic(*dims, head=head, n_step=config.n_step, **sizes, generator=generator)
+        case "transformer":
+            heads = config.attention_heads
+            return TransformerChunkCritic(
+                *dims, head=head, **sizes, attention_heads=heads, generator=generator
+            )
 
 
 def _make_head(config: CriticConfig) -> ValueHead:

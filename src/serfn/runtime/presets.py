@@ -18,6 +18,7 @@ from serfn.policies.flow import FlowPolicyConfig
 from serfn.tasks.registry import task as find_task
 from serfn.tasks.registry import task_of_env
 from serfn.training.acting import ActingConfig
+from serfn.training.agent import AgentConfig
 from serfn.training.config import EvaluationConfig, TrainConfig
 from serfn.training.improvement import ImprovementConfig
 from serfn.training.rewards import RewardConfig
@@ -44,7 +45,7 @@ def preset(task: str, budget: Budget) -> TrainConfig:
     """
     if budget not in get_args(Budget):
         raise ConfigError(f"unknown budget {budget!r}; choose one of {', '.join(get_args(Budget))}")
-    builders = {"cube": _cube}
+    builders = {"cube": _cube, "diagnostic": _diagnostic}
     entry = find_task(task)
     if entry.name not in builders:
         raise ConfigError(f"task '{task}' has no preset yet; presets: {', '.join(builders)}")
@@ -115,4 +116,40 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         ),
         loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),
         evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=8 if smoke else 16),
+    )
+
+
+def _diagnostic(env_id: str, budget: Budget) -> TrainConfig:
+    """A point around an obstacle: reward at the goal, -1 ever after a collision, seconds of training."""
+    acting = ActingConfig(candidates=16, temperature=1.0)
+    improvement = ImprovementConfig(operator="advantage_weighted", anchor="nll", strength=0.1)
+    smoke, full = budget == "smoke", budget == "full"
+    return TrainConfig(
+        env=env_id,
+        plant="field",
+        demo_episodes=20 if smoke else 60,
+        chunk_size=10,
+        rewards=RewardConfig(success_value=1.0, failure_value=-1.0),
+        policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=48), encoder_width=48, data_noise=0.05),
+        critic=CriticConfig(width=64, depth=2, ensemble=2, v_min=-1.0, v_max=1.0),
+        agent=AgentConfig(discount=0.98, polyak=0.02, policy_learning_rate=5e-4, critic_learning_rate=1e-3),
+        imitation=ImitationConfig(steps=60 if smoke else 500, batch_size=128),
+        critic_warmup=CriticWarmupConfig(steps=60 if smoke else 300, batch_size=128),
+        offline=OfflineConfig(
+            steps=60 if smoke else 300, batch_size=128, improvement=improvement, acting=acting
+        ),
+        online=OnlineConfig(
+            episodes=16 if smoke else 192 if full else 96,
+            updates_per_round=20 if smoke else 100,
+            batch_size=128,
+            evaluate_every=1 if smoke else 3,
+            improvement=improvement,
+            acting=acting,
+        ),
+        loop=LoopConfig(report_every=20, checkpoint_every=20)
+        if smoke
+        else LoopConfig(report_every=100, checkpoint_every=500),
+        evaluation=EvaluationConfig(
+            episodes=8 if smoke else 50, interim_episodes=8 if smoke else 32, threads=1
+        ),
     )

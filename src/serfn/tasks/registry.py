@@ -39,6 +39,14 @@ TASKS: dict[str, Task] = {
         demonstrator="serfn.tasks.orca_hand.cube_demonstrator:make_demonstrator",
         summary="in-hand cube rotation with a palm-down grasp (ORCA hand)",
     ),
+    "diagnostic": Task(
+        name="diagnostic",
+        env_id="serfn/PointObstacle-v0",
+        entry_point="serfn.tasks.point_obstacle:PointObstacle",
+        max_episode_steps=80,
+        demonstrator="serfn.tasks.point_obstacle:make_demonstrator",
+        summary="a point around an obstacle on either side, in seconds (no physics engine)",
+    ),
     "scissors": Task(
         name="scissors",
         env_id="serfn/OrcaScissorsTape-v0",

@@ -14,12 +14,12 @@ from serfn.core.errors import ConfigError
 from serfn.critics.base import ChunkCritic
 from serfn.critics.targets import Aggregation
 from serfn.data.replay import ChunkBatch
-from serfn.policies.flow import FlowPolicy
+from serfn.policies.base import ChunkPolicy
+from serfn.policies.squashed import SquashedPolicy
 from serfn.training import losses
 from serfn.training.batch import TensorBatch
-from serfn.training.improvement import ImprovementConfig, improvement_loss
+from serfn.training.improvement import Improvement, improvement_loss
 from serfn.training.losses import Metrics
-from serfn.training.strength import adapt_strength
 
 Tree = dict[str, Any]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -170,7 +170,7 @@ class Agent:
 
     def __init__(
         self,
-        policy: FlowPolicy,
+        policy: ChunkPolicy,
         critic: ChunkCritic,
         config: AgentConfig,
         *,
@@ -229,7 +229,7 @@ class Agent:
         return {**metrics, "critic/gradient_norm": norm}
 
     def policy_step(
-        self, batch: TensorBatch, demonstrations: TensorBatch, improvement: ImprovementConfig
+        self, batch: TensorBatch, demonstrations: TensorBatch, improvement: Improvement
     ) -> Metrics:
         """Improve the policy once under `improvement`, and adapt the strength of its anchor."""
         loss, metrics = improvement_loss(
@@ -245,23 +245,23 @@ class Agent:
         )
         norm = self._policy.step(loss, self.config.gradient_clip)
         metrics = {**metrics, "policy/gradient_norm": norm, "policy/strength": self.strength.clone()}
-        if improvement.target_divergence is not None:
-            self.strength.copy_(
-                adapt_strength(
-                    self.strength,
-                    metrics["policy/kl"],
-                    target=improvement.target_divergence,
-                    rate=improvement.strength_rate,
-                    low=improvement.min_strength,
-                    high=improvement.max_strength,
-                )
-            )
+        self.strength.copy_(improvement.adapted(self.strength, metrics))
         return metrics
 
     @torch.no_grad()
     def divergence(self, batch: TensorBatch) -> Tensor:
-        """Sampled ``KL(π ‖ π_ref) / D`` on the observations of `batch`, for alarms."""
-        return losses.sample_with_divergence(self.policy, self.reference, batch.obs, self.generator)[1].mean()
+        """Sampled ``KL(π ‖ π_ref) / D`` on the observations of `batch`, for alarms.
+
+        Raises:
+            ConfigError: The policy has no density.
+        """
+        policy, reference = self.policy, self.reference
+        if not (isinstance(policy, SquashedPolicy) and isinstance(reference, SquashedPolicy)):
+            raise ConfigError(
+                f"a {type(policy).__name__} has no density and so no divergence; set "
+                "alarms.max_divergence to none"
+            )
+        return losses.sample_with_divergence(policy, reference, batch.obs, self.generator)[1].mean()
 
     @property
     def skipped_in_a_row(self) -> int:

@@ -60,6 +60,28 @@ class TensorBatch:
             window_obs=None if batch.window_obs is None else real(batch.window_obs),
         )
 
+    def first_steps(self, steps: int) -> TensorBatch:
+        """Return the same transitions cut to at most `steps` steps, for n-step targets.
+
+        A window that terminates later than that no longer does. Actions keep their full length.
+
+        Raises:
+            ValueError: The batch has no observations inside its windows to cut at.
+        """
+        if self.window_obs is None:
+            raise ValueError(f"windows cannot be cut to {steps} steps; sample them with window_observations")
+        executed = self.valid.sum(1)
+        last = executed.clamp(max=steps) - 1
+        kept = torch.arange(self.valid.shape[1], device=self.valid.device) < steps
+        return TensorBatch(
+            obs=self.obs,
+            actions=self.actions,
+            rewards=torch.where(kept, self.rewards, torch.zeros_like(self.rewards)),
+            valid=self.valid & kept,
+            next_obs=self.window_obs[torch.arange(self.size, device=last.device), last],
+            terminated=self.terminated & (executed <= steps),
+        )
+
     def joined(self, other: TensorBatch) -> TensorBatch:
         """Return a batch with the transitions of both."""
         windows = None

@@ -14,10 +14,12 @@ from serfn.critics.config import make_critic
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
 from serfn.data.statistics import observation_statistics
+from serfn.policies.base import ChunkPolicy
 from serfn.policies.factory import make_policy
-from serfn.policies.flow import FlowPolicy
+from serfn.policies.squashed import SquashedPolicy
 from serfn.training.agent import Agent
 from serfn.training.config import TrainConfig
+from serfn.training.improvement import check_policy
 from serfn.training.rewards import learning_rewards
 from serfn.training.stages.base import Stage
 from serfn.training.stages.context import STAGES, StageName
@@ -64,8 +66,7 @@ def make_agent(config: TrainConfig, task: TaskSpec) -> Agent:
         critic = make_critic(config.critic, *dims, generator=generator)
     except ValueError as error:
         raise ConfigError(f"policy or critic cannot be built for '{task.id}': {error}") from error
-    if not isinstance(policy, FlowPolicy):
-        raise ConfigError(f"the stages train a flow policy, not a {type(policy).__name__}")
+    _check_fit(config, policy)
     return Agent(
         policy,
         critic,
@@ -73,6 +74,17 @@ def make_agent(config: TrainConfig, task: TaskSpec) -> Agent:
         value_bounds=config.value_bounds,
         seed=torch_seed(config.seed, "agent"),
     )
+
+
+def _check_fit(config: TrainConfig, policy: ChunkPolicy) -> None:
+    """Raise `ConfigError` unless the stages can train this kind of policy."""
+    check_policy(config.offline.improvement, policy)
+    check_policy(config.online.improvement, policy)
+    if config.online.alarms.max_divergence is not None and not isinstance(policy, SquashedPolicy):
+        raise ConfigError(
+            f"online.alarms.max_divergence is {config.online.alarms.max_divergence}, but a "
+            f"{type(policy).__name__} has no density; set it to none"
+        )
 
 
 def make_prior(config: TrainConfig, task: TaskSpec, demonstrations: Sequence[Episode]) -> ChunkReplay:

@@ -9,6 +9,7 @@ from typing import Any
 
 from serfn.core.errors import ConfigError
 from serfn.critics.config import CriticConfig
+from serfn.policies.factory import PolicyConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.agent import AgentConfig
 from serfn.training.rewards import RewardConfig
@@ -65,7 +66,7 @@ class TrainConfig:
         chunk_size: Control steps per chunk.
         replay_steps: Steps of own experience that are kept.
         rewards: Scaling of the task's rewards.
-        policy: Architecture of the policy.
+        policy: Kind and architecture of the policy.
         critic: Architecture of the critic, with the bounds of its values.
         agent: Optimisation.
         imitation: Stage 1.
@@ -90,7 +91,7 @@ class TrainConfig:
     chunk_size: int = 8
     replay_steps: int = 200_000
     rewards: RewardConfig = field(default_factory=RewardConfig)
-    policy: FlowPolicyConfig = field(default_factory=FlowPolicyConfig)
+    policy: PolicyConfig = field(default_factory=FlowPolicyConfig)
     critic: CriticConfig = field(default_factory=lambda: CriticConfig(v_min=-1.0, v_max=1.0))
     agent: AgentConfig = field(default_factory=AgentConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)

@@ -1,9 +1,9 @@
 """Losses of the four stages: pure functions of networks and batches that return `(loss, metrics)`.
 
-Here, and only here, policies meet critics. Notation: `s` observation `[batch, obs]`, `a` chunk `[batch,
-chunk, action]`, `D = chunk · action`, `π` the policy at base scale 1, `π_ref` its frozen reference, `λ` the
-strength of the anchor. Metrics are detached scalar tensors on the device of the batch; reading one costs a
-synchronisation, so nobody does before it is time to report.
+Here, and in `baseline_losses`, policies meet critics. Notation: `s` observation `[batch, obs]`, `a` chunk
+`[batch, chunk, action]`, `D = chunk · action`, `π` the policy at base scale 1, `π_ref` its frozen reference,
+`λ` the strength of the anchor. Metrics are detached scalar tensors on the device of the batch; reading one
+costs a synchronisation, so nobody does before it is time to report.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 from serfn.critics.base import ChunkCritic
 from serfn.critics.targets import Aggregation, aggregate, chunk_target, prefix_targets
 from serfn.critics.transformer import TransformerChunkCritic
-from serfn.policies.base import ChunkPolicy
-from serfn.policies.flow import FlowPolicy
+from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
+from serfn.policies.squashed import SquashedPolicy
 from serfn.training.batch import TensorBatch
 from serfn.training.strength import effective_sample_size, temperature_for_sample_size
 
@@ -25,9 +25,16 @@ Metrics = dict[str, Tensor]
 def imitation_loss(
     policy: ChunkPolicy, batch: TensorBatch, *, generator: torch.Generator
 ) -> tuple[Tensor, Metrics]:
-    """Negative log-likelihood of demonstrated chunks per valid action dimension."""
+    """Negative log-likelihood of demonstrated chunks per valid action dimension.
+
+    A policy without a density has a loss of its own in its place (see `ChunkPolicy.imitation_loss`).
+    """
     loss, metrics = policy.imitation_loss(batch.obs, batch.actions, batch.valid, generator=generator)
-    return loss, {"policy/nll": loss.detach(), **{f"policy/{name}": value for name, value in metrics.items()}}
+    name = "nll" if isinstance(policy, LikelihoodPolicy) else "imitation_loss"
+    return loss, {
+        f"policy/{name}": loss.detach(),
+        **{f"policy/{key}": value for key, value in metrics.items()},
+    }
 
 
 @torch.no_grad()
@@ -47,10 +54,13 @@ def critic_targets(
 
     ``y = Σ_{k<h} γ^k r_{t+k} + γ^h (1 - terminated) Q̄(s_{t+h}, a')`` with `h` valid steps, clipped to
     `bounds`. `a'` is the best under the target critic of `candidates` chunks that the policy samples at
-    `temperature`.
+    `temperature`. A critic with fewer `target_steps` than the chunk has gets n-step returns: h is at most
+    that.
 
     Reference: Q-chunking (arXiv 2507.07969), with best-of-N backups as in its QC variant.
     """
+    if target_critic.target_steps < target_critic.chunk_size:
+        batch = batch.first_steps(target_critic.target_steps)
     successors = batch.next_obs if batch.window_obs is None else batch.window_obs.flatten(0, 1)
     values = best_of(policy, target_critic, successors, candidates, temperature, how, generator)[1]
     if batch.window_obs is None:
@@ -92,8 +102,8 @@ def critic_loss(critic: ChunkCritic, batch: TensorBatch, targets: Tensor) -> tup
 
 
 def q_gradient_kl(
-    policy: FlowPolicy,
-    reference: FlowPolicy,
+    policy: SquashedPolicy,
+    reference: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
     *,
@@ -109,11 +119,11 @@ def q_gradient_kl(
     values = aggregate(critic.value(batch.obs, actions), how)
     divergence = divergence.mean()
     loss = -values.mean() + strength * divergence
-    return loss, {**_policy_values(values), "policy/kl": divergence.detach()}
+    return loss, {**policy_values(values), "policy/kl": divergence.detach()}
 
 
 def q_gradient_nll(
-    policy: FlowPolicy,
+    policy: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
     demonstrations: TensorBatch,
@@ -132,11 +142,11 @@ def q_gradient_nll(
     actions, _ = policy.rsample_and_log_prob(batch.obs, generator=generator)
     values = aggregate(critic.value(batch.obs, actions), how)
     nll, metrics = imitation_loss(policy, demonstrations, generator=generator)
-    return -values.mean() + strength * nll, {**_policy_values(values), **metrics}
+    return -values.mean() + strength * nll, {**policy_values(values), **metrics}
 
 
 def advantage_weighted_likelihood(
-    policy: FlowPolicy,
+    policy: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
     *,
@@ -165,7 +175,7 @@ def advantage_weighted_likelihood(
         batch.obs, batch.actions, batch.valid, generator=generator, weights=weights
     )
     return loss, {
-        **_policy_values(baseline),
+        **policy_values(baseline),
         **{f"policy/weighted_{name}": value for name, value in metrics.items()},
         "policy/advantage": advantages.mean(),
         "policy/temperature": temperature,
@@ -174,8 +184,8 @@ def advantage_weighted_likelihood(
 
 
 def weighted_own_samples(
-    policy: FlowPolicy,
-    proposal: FlowPolicy,
+    policy: SquashedPolicy,
+    proposal: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
     *,
@@ -198,14 +208,14 @@ def weighted_own_samples(
         weights = torch.softmax(values / temperature, dim=1)
     log_prob = policy.log_prob_candidates(batch.obs, actions) / actions[0, 0].numel()
     return -(weights * log_prob).sum(1).mean(), {
-        **_policy_values(values),
+        **policy_values(values),
         "policy/temperature": temperature,
         "policy/sample_size": effective_sample_size(weights).mean(),
     }
 
 
 def sample_with_divergence(
-    policy: FlowPolicy, reference: FlowPolicy, obs: Tensor, generator: torch.Generator
+    policy: SquashedPolicy, reference: SquashedPolicy, obs: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Sample one chunk per observation with the sampled divergence from the reference.
 
@@ -249,6 +259,7 @@ def candidate_values(critic: ChunkCritic, obs: Tensor, actions: Tensor) -> Tenso
     return critic.value(obs.repeat_interleave(count, 0), actions.flatten(0, 1)).unflatten(1, (-1, count))
 
 
-def _policy_values(values: Tensor) -> Metrics:
+def policy_values(values: Tensor) -> Metrics:
+    """Mean and extremes of the values that the critic gives to the policy's own chunks."""
     values = values.detach()
     return {"policy/q_mean": values.mean(), "policy/q_max": values.max(), "policy/q_min": values.min()}

@@ -33,6 +33,28 @@ def adapt_strength(
     return (strength * torch.exp(rate * error)).clamp(low, high)
 
 
+def adapt_temperature(
+    temperature: Tensor, entropy: Tensor, *, target: float, rate: float, low: float, high: float
+) -> Tensor:
+    """Move the weight of an entropy bonus so that the entropy approaches its target.
+
+    ``λ ← clip(λ · exp(-rate · clip(H - H̄, -1, 1)), low, high)``: descent on SAC's ``J(λ) = λ (H - H̄)`` in log
+    λ with bounded steps; an entropy that is not finite leaves λ as it is.
+
+    Reference: SAC (arXiv 1812.05905), Eq. 18.
+
+    Args:
+        temperature: λ, scalar tensor above 0.
+        entropy: Estimate of the entropy per action dimension, scalar tensor.
+        target: Wanted entropy H̄ per action dimension.
+        rate: Largest change of log λ in one step.
+        low: Smallest λ.
+        high: Largest λ.
+    """
+    error = torch.nan_to_num(entropy - target, nan=0.0, posinf=0.0, neginf=0.0).clamp(-1.0, 1.0)
+    return (temperature * torch.exp(-rate * error)).clamp(low, high)
+
+
 def effective_sample_size(weights: Tensor) -> Tensor:
     """Effective sample size `1 / Σ w²` of normalised weights over the last dimension."""
     return 1.0 / weights.square().sum(-1)

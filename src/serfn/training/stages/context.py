@@ -205,12 +205,12 @@ class StageContext:
 
     def prior_batch(self, size: int) -> TensorBatch:
         """Draw demonstrations for one update."""
-        windows = self.agent.critic.supervises_prefixes
+        windows = self.agent.critic.needs_window_observations
         return self.agent.tensors(self.prior.sample(size, self.rng, window_observations=windows))
 
     def mixed_batch(self, size: int, online_fraction: float) -> TensorBatch:
         """Draw demonstrations and own experience in a fixed proportion for one update."""
-        windows = self.agent.critic.supervises_prefixes
+        windows = self.agent.critic.needs_window_observations
         batch = mixed_batch(
             self.prior, self.online, size, online_fraction, self.rng, window_observations=windows
         )

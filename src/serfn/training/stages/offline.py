@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from serfn.training.acting import ActingConfig
-from serfn.training.improvement import ImprovementConfig
+from serfn.training.improvement import Improvement, ImprovementConfig
 from serfn.training.losses import Metrics
 from serfn.training.stages.base import Stage, check_steps, run_updates
 from serfn.training.stages.context import StageContext, StageName
@@ -20,7 +20,7 @@ class OfflineConfig:
         steps: Critic updates.
         batch_size: Transitions per update.
         policy_every: Critic updates per policy update.
-        improvement: Operator and anchor; the reference is the policy at the stage's start.
+        improvement: How the policy improves; the reference is the policy at the stage's start.
         acting: How the policy acts in the evaluation.
 
     Raises:
@@ -30,7 +30,7 @@ class OfflineConfig:
     steps: int = 1500
     batch_size: int = 192
     policy_every: int = 3
-    improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
+    improvement: Improvement = field(default_factory=ImprovementConfig)
     acting: ActingConfig = field(default_factory=ActingConfig)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from serfn.data.episode import Episode
 from serfn.training.acting import ActingConfig
 from serfn.training.batch import TensorBatch
 from serfn.training.gate import Score, clearly_worse
-from serfn.training.improvement import ImprovementConfig
+from serfn.training.improvement import Improvement, ImprovementConfig
 from serfn.training.losses import Metrics
 from serfn.training.stages.base import (
     Stage,
@@ -82,7 +82,7 @@ class OnlineConfig:
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             demonstrations.
-        improvement: Operator and anchor; the reference is the policy at the stage's start.
+        improvement: How the policy improves; the reference is the policy at the stage's start.
         acting: How the policy acts, in collection and evaluation.
         alarms: When to return to an earlier policy.
 
@@ -101,7 +101,7 @@ class OnlineConfig:
     policy_delay_rounds: int = 1
     evaluate_every: int = 4
     imitate_best: bool = False
-    improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
+    improvement: Improvement = field(default_factory=ImprovementConfig)
     acting: ActingConfig = field(default_factory=ActingConfig)
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
 
@@ -232,9 +232,9 @@ class Online(Stage):
         return ctx.state.stage_data["rounds"] > self.config.policy_delay_rounds
 
     def _demonstrations(self, ctx: StageContext, batch: TensorBatch) -> TensorBatch:
-        """Return what the `nll` anchor imitates; the `kl` anchor needs none."""
+        """Return what the `nll` anchor imitates; other improvements need none."""
         config, agent = self.config, ctx.agent
-        if config.improvement.anchor == "kl":
+        if not config.improvement.imitates_demonstrations:
             return batch
         if not (config.imitate_best and ctx.online.num_imitable_steps):
             return ctx.prior_batch(config.batch_size)
