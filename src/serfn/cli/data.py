@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from serfn.cli.data_convert import convert
 from serfn.cli.parsing import Group
 from serfn.cli.progress import make_progress
 from serfn.core.errors import DataError
@@ -132,7 +133,7 @@ def split(
 
 DATA = Group(
     "Look after recorded experience: stores of episodes.",
-    {"info": info, "check": check, "repair": repair, "merge": merge, "split": split},
+    {"info": info, "check": check, "repair": repair, "merge": merge, "split": split, "convert": convert},
 )
 
 

@@ -8,41 +8,48 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from serfn.cli.options import optional
 from serfn.cli.overrides import override
 from serfn.cli.progress import make_progress
 from serfn.core.config import load_config
 
+Assignments = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="NAME=VALUE")
+]
 
-def data_convert(
+
+def convert(
     source: Annotated[Path, tyro.conf.Positional],
     target: Annotated[Path, tyro.conf.Positional],
     *,
-    to: Literal["lerobot", "npz", "store"] | None = None,
-    hz: float | None = None,
+    to: Annotated[Literal["lerobot", "npz", "store"] | None, optional("FORMAT", "by the name")] = None,
+    hz: Annotated[float | None, optional("HZ", "what the data set says")] = None,
     images: Literal["png", "video"] = "png",
-    robot: str | None = None,
-    mapping: Path | None = None,
-    set: tuple[str, ...] = (),
+    robot: Annotated[str | None, optional("NAME", "none")] = None,
+    mapping: Annotated[Path | None, optional("FILE", "guesses, which are printed")] = None,
+    assignments: Assignments = (),
 ) -> None:
-    """Convert a data set between episode stores, LeRobot, robomimic, Minari and NPZ.
+    """Write a data set in another format; stores, LeRobot, robomimic, Minari and NPZ are read.
 
     Args:
         source: Data set to read; its format is recognised by its content.
         target: File or folder to make.
-        to: Format to write; without it, a name that ends in .npz becomes NPZ, a store becomes LeRobot, and
-            anything else a store.
-        hz: Control steps per second, where the data set does not say.
+        to: Format to write: lerobot, npz or store. Without it, a name that ends in .npz becomes NPZ, a store
+            becomes LeRobot, and anything else a store.
+        hz: Control steps per second.
         images: How LeRobot keeps images: png exactly, video small and slightly lossy.
         robot: Name of the robot, for LeRobot.
         mapping: TOML or JSON file that says which names of the data set mean what.
-        set: Single entries of the mapping, such as observations='["state", "object"]'.
+        assignments: One entry of the mapping, such as --set 'observations=["state", "object"]'; may be
+            repeated.
     """
-    from serfn.data.convert import ConvertOptions, convert
+    from serfn.data.convert import ConvertOptions
+    from serfn.data.convert import convert as run
     from serfn.data.episode import Episode
     from serfn.data.mapping import GUESS_ALL, NameMapping
     from serfn.data.source import EpisodeSource
 
-    names = override(GUESS_ALL if mapping is None else load_config(NameMapping, mapping), set)
+    names = override(GUESS_ALL if mapping is None else load_config(NameMapping, mapping), assignments)
     options = ConvertOptions(to=to, control_hz=hz, images=images, robot_type=robot)
     with make_progress() as progress:
 
@@ -55,7 +62,7 @@ def data_convert(
         def written(episode: Episode) -> None:
             progress.advanced("convert", 1, {})
 
-        done = convert(source, target, options, names, opened=opened, written=written)
+        done = run(source, target, options, names, opened=opened, written=written)
         progress.stage_finished("convert", {})
     Console(highlight=False, soft_wrap=True).print(
         f"wrote {target}: {done.to}, {done.episodes} episodes, {done.steps} steps", markup=False

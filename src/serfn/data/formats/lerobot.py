@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serfn.core.errors import DataError
+from serfn.core.errors import ConfigError, DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.episode import Episode
 from serfn.data.formats import lerobot_layout as layout
@@ -140,7 +140,12 @@ def _check_extras(root: Path, episodes: int, parts: Parts) -> ActionSpec | None:
         raise DataError(f"'{path}' has version {raw.get('version')}; this package reads {VERSION}")
     Extras.open(path, episodes).file.close()
     whole = [field.name for field in parts.actions] == [layout.ACTION]
-    return ActionSpec.from_dict(raw["action_spec"]) if whole and raw["action_spec"] is not None else None
+    if not whole or raw["action_spec"] is None:
+        return None
+    try:
+        return ActionSpec.from_dict(raw["action_spec"])
+    except ConfigError as error:
+        raise DataError(f"'{root / layout.EXTRAS_INFO}': {error}") from error
 
 
 def _tasks(path: Path) -> dict[int, str]:
