@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,33 @@ _LONGEST_CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Committed:
-    """What became of an episode.
+class Recorded:
+    """What was recorded of the newest episode.
 
     Attributes:
-        number: Its number in the store; None if it had no steps.
-        ending: How it ended; None if nobody said.
+        number: Its number in the store; None while it runs, and if there was nothing to keep.
+        steps: Control steps.
+        interventions: Times that a person took over.
+        safety_steps: Steps that the supervisor changed.
+        return_: Undiscounted sum of rewards.
     """
 
-    number: int | None
-    ending: EpisodeEnding | None
+    number: int | None = None
+    steps: int = 0
+    interventions: int = 0
+    safety_steps: int = 0
+    return_: float = 0.0
+
+    def after(self, record: StepRecord, before: StepRecord | None) -> Recorded:
+        """Return the counts with one more step."""
+        taken_over = record.intervention and not (before is not None and before.intervention)
+        return replace(
+            self,
+            steps=self.steps + 1,
+            interventions=self.interventions + taken_over,
+            safety_steps=self.safety_steps + bool(record.safety),
+            return_=self.return_ + record.reward,
+        )
 
 
 class StoreRecorder:
@@ -76,7 +93,7 @@ class StoreRecorder:
         elif record.chunk_start or len(self._pending) >= _LONGEST_CHUNK:
             self._append(self._recording, record.observation, record.time_s, record.images)
         self._pending.append(record)
-        self._safety_steps += bool(record.safety)
+        self.last, self._before = self.last.after(record, self._before), record
         self._stage = max(self._stage, record.stage)
 
     def end(self, ending: EpisodeEnding) -> None:
@@ -87,11 +104,10 @@ class StoreRecorder:
         """
         recording = self._recording
         if recording is None:
-            self.last = Committed(None, ending)
             return
         if self._torn:
             # Steps are missing after the last journalled chunk: what is whole is kept, as interrupted.
-            self.last = Committed(recording.interrupt(), ending)
+            self.last = replace(self.last, number=recording.interrupt())
             self._recording = None
             return
         if self._pending:
@@ -101,12 +117,11 @@ class StoreRecorder:
             truncated=ending.truncated,
             success=ending.success,
             success_source=ending.success_source,
-            metrics={**ending.metrics, "safety_steps": float(self._safety_steps)},
+            metrics={**ending.metrics, "safety_steps": float(self.last.safety_steps)},
         )
         self._label(recording.uid, ending)
-        number = recording.commit()
+        self.last = replace(self.last, number=recording.commit())
         self._recording = None
-        self.last = Committed(number, ending)
 
     def close(self) -> None:
         """Commit what is there and let another writer in."""
@@ -116,9 +131,10 @@ class StoreRecorder:
         self._header = header
         self._recording: Recording | None = None
         self._pending: list[StepRecord] = []
-        self._safety_steps = self._stage = 0
+        self._stage = 0
         self._torn = False
-        self.last = Committed(None, None)
+        self._before: StepRecord | None = None
+        self.last = Recorded()
 
     def _label(self, uid: str, ending: EpisodeEnding) -> None:
         """Write the operator's labels before the episode can be read, so that no learner misses them."""

@@ -14,7 +14,7 @@ from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.runtime.promotion import PromotionConfig
 
 LearnerPlace = Literal["none", "inline", "process", "elsewhere"]
-ResetMode = Literal["scene", "person"]
+ResetMode = Literal["scene", "person", "none"]
 Exchange = Literal["episode", "chunk"]
 
 
@@ -67,7 +67,7 @@ class RobotRunConfig:
         candidates: Chunks to choose from; None as in training.
         temperature: Temperature of sampling; None as in training.
         exchange: Whether new weights may take over between chunks, or only between episodes.
-        reset: Who puts the scene back: the robot by itself, or a person who confirms.
+        reset: Who puts the scene back: the robot by itself, a person who confirms, or nobody.
         rest_s: Rest between episodes, in which the motors cool.
         budget: Limits of the interaction.
         learning: How the policy is fine-tuned.

@@ -9,9 +9,10 @@
     probes.safetensors held-out demonstrated chunks for the promotion gate
     policies/          numbered snapshots; 1 is the policy that the session began with
     checkpoints/       the learner's; the first one is the policy that the session began with
-    serving.json       which snapshot acts, which were promoted and which refused
-    promotions.jsonl   what the gate said, one line per version
-    interaction.json   minutes, episodes, resets and interventions used
+    robots/            one folder per robot:
+      serving.json       which snapshot acts, which were promoted and which refused
+      promotions.jsonl   what the gate said, one line per version
+      interaction.json   minutes, episodes, resets and interventions used
     metrics.jsonl, status.json, alarms.jsonl, …   the learner's, as in a training run
 """
 
@@ -63,9 +64,7 @@ class RobotFolder:
         self.probes = self.path / "probes.safetensors"
         self.policies = self.path / "policies"
         self.checkpoints = self.path / "checkpoints"
-        self.serving = self.path / "serving.json"
-        self.promotions = self.path / "promotions.jsonl"
-        self.interaction = self.path / "interaction.json"
+        self._robots = self.path / "robots"
         self._task = self.path / "task.json"
 
     def task(self) -> TaskSpec:
@@ -88,9 +87,20 @@ class RobotFolder:
         Raises:
             ConfigError: The name cannot be that of a folder.
         """
-        if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name[0] == ".":
-            raise ConfigError(f"'{name}' is no name for a robot; use letters, digits, '-' and '_'")
+        _check_name(name)
         return self.experience / name
+
+    def serving(self, name: str) -> Path:
+        """Return the file of what acts on one robot, was promoted and refused."""
+        return self._robot_file(name, "serving.json")
+
+    def promotions(self, name: str) -> Path:
+        """Return the log of what the gate of one robot said."""
+        return self._robot_file(name, "promotions.jsonl")
+
+    def interaction(self, name: str) -> Path:
+        """Return the file of what one robot used of the budget."""
+        return self._robot_file(name, "interaction.json")
 
     def read_probes(self) -> ChunkBatch:
         """Return the demonstrated chunks that the promotion gate compares policies on.
@@ -104,23 +114,38 @@ class RobotFolder:
             raise CheckpointError(f"'{self.probes}' is damaged: {error}; set the session up anew") from error
 
     def versions_in_use(self) -> frozenset[int]:
-        """Return the snapshots that must not be deleted: the first, and all that a robot may return to."""
-        if not self.serving.is_file():
-            return frozenset({1})
-        try:
-            serving = json.loads(self.serving.read_text(encoding="utf-8"))
-            return frozenset({1, *map(int, serving["promoted"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"'{self.serving}' is damaged: {error}; delete it") from error
+        """Return the snapshots that must not be deleted: the first, and all that a robot may return to.
+
+        Raises:
+            CheckpointError: The history of a robot is damaged.
+        """
+        used = {1}
+        for path in self._robots.glob("*/serving.json"):
+            try:
+                used.update(map(int, json.loads(path.read_text(encoding="utf-8"))["promoted"]))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(f"'{path}' is damaged: {error}; delete it") from error
+        return frozenset(used)
 
     def write_task(self, task: TaskSpec) -> None:
         """Store the task of the session; from then on the folder holds one."""
         write_atomically(self._task, json.dumps(task.to_dict(), indent=1))
 
+    def _robot_file(self, name: str, file: str) -> Path:
+        _check_name(name)
+        folder = self._robots / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / file
+
     @property
     def exists(self) -> bool:
         """Whether a session was set up here."""
         return self._task.is_file()
+
+
+def _check_name(name: str) -> None:
+    if not name or name.startswith(".") or not all(letter.isalnum() or letter in "-_." for letter in name):
+        raise ConfigError(f"'{name}' is no name for a robot; use letters, digits, '-' and '_'")
 
 
 def create(path: str | Path, policy: str | Path, config: RobotRunConfig) -> RobotFolder:

@@ -150,9 +150,12 @@ class WeightUpdates:
         """What acts, or will act from the next exchange on."""
         return self._actor
 
-    def start(self, slot: PolicySlot, every_s: float = 1.0) -> None:
-        """Look for new weights every `every_s` seconds in a thread of its own, until `close`."""
+    def supply(self, slot: PolicySlot) -> None:
+        """Offer to `slot` what is promoted or returned to from now on."""
         self._slot = slot
+
+    def start(self, every_s: float = 1.0) -> None:
+        """Look for new weights every `every_s` seconds in a thread of its own, until `close`."""
         self._thread = threading.Thread(
             target=self._watch, args=(every_s,), name="serfn-weights", daemon=True
         )

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serfn.core.errors import DataError
+from serfn.data.store.labels import LabelChange
+from serfn.data.store.store import EpisodeStore
+from serfn.robot.budget import InteractionBudget
+from serfn.runtime.actor import RobotActor
+from serfn.runtime.actor_learner import LearnerProcess, learner_lock, run_session
+from serfn.runtime.learner import Learner
+from serfn.runtime.promotion import PromotionConfig
+from serfn.runtime.robot_config import LearningConfig, RobotRunConfig
+from serfn.runtime.robot_folder import RobotFolder, create
+
+FAKE = {"joints": 2, "control_hz": 50.0}
+PERMISSIVE = PromotionConfig(
+    max_likelihood_shift=1e9,
+    max_divergence=1e9,
+    max_saturation=1.0,
+    max_jerk_ratio=1e9,
+    max_drift=2.0,
+    value_margin=1e9,
+    failures=None,
+)
+
+
+@pytest.fixture
+def make_session(tmp_path: Path, robot_run: Path) -> Callable[..., RobotFolder]:
+    def build(place: Any, **options: Any) -> RobotFolder:
+        learning = LearningConfig(
+            place=place, episodes_per_round=2, updates_per_episode=2, policy_delay_rounds=0
+        )
+        values = {"promotion": PERMISSIVE, **options}
+        config = RobotRunConfig(robot="fake", robot_options=FAKE, reset="none", learning=learning, **values)
+        return create(tmp_path / "session", robot_run, config)
+
+    return build
+
+
+def status(folder: RobotFolder) -> dict[str, Any]:
+    path = folder.path / "status.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def test_inline_learning_takes_turns_and_resumes(make_session: Callable[..., RobotFolder]) -> None:
+    folder = make_session("inline", budget=InteractionBudget(episodes=5))
+    with RobotActor(folder) as actor:
+        assert "5 episodes" in run_session(actor)
+    assert status(folder)["episodes"] == 5
+    assert status(folder)["updates"] == 12
+    versions = [episode.policy_version for episode in EpisodeStore(folder.store("robot")).episodes()]
+    assert versions == [2, 2, 3, 3, 4]
+    learner = Learner(folder.path, should_stop=lambda: True)
+    assert learner.state.updates == 12
+    assert len(learner.session.context.online) == 5 * 12
+
+
+def test_learner_in_its_own_process_is_killed_and_continues(
+    make_session: Callable[..., RobotFolder],
+) -> None:
+    folder = make_session("process")
+    notes: list[str] = []
+    killed: list[int] = []
+    with RobotActor(folder) as actor:
+        learner = LearnerProcess(folder.path, niceness=0, restarts=1, note=notes.append)
+        learner.start()
+        actor.follow_weights()
+        until_s = time.monotonic() + 120
+        while time.monotonic() < until_s and not (killed and learner_has_learnt(folder, killed[0])):
+            actor.run(1)
+            learner.watch()
+            if not killed and status(folder).get("updates", 0) >= 4 and learner.pid is not None:
+                os.kill(learner.pid, signal.SIGKILL)
+                killed.append(status(folder)["updates"])
+                assert actor.run(2) == "2 episodes are done"
+        learner.stop()
+    assert killed, "the learner never began"
+    assert any("started again" in note for note in notes)
+    final = status(folder)
+    assert final["updates"] > killed[0]
+    episodes = list(EpisodeStore(folder.store("robot")).episodes())
+    assert not any(episode.interrupted for episode in episodes)
+    assert max(episode.policy_version for episode in episodes) > 1
+    assert final["episodes"] <= len(episodes)
+
+
+def learner_has_learnt(folder: RobotFolder, updates: int) -> bool:
+    return status(folder).get("updates", 0) > updates + 4
+
+
+def test_only_one_learner_per_session(make_session: Callable[..., RobotFolder]) -> None:
+    folder = make_session("process")
+    with learner_lock(folder.path), pytest.raises(DataError, match="being written"):
+        with learner_lock(folder.path):
+            pass
+
+
+def test_corrected_labels_reach_the_learner(make_session: Callable[..., RobotFolder]) -> None:
+    folder = make_session("inline", budget=InteractionBudget(episodes=2))
+    with RobotActor(folder) as actor:
+        run_session(actor)
+    store = EpisodeStore(folder.store("robot"))
+    store.relabel(0, LabelChange(source="operator", discard=True))
+    store.relabel(1, LabelChange(source="operator", success=True))
+    learner = Learner(folder.path, should_stop=lambda: True)
+    assert learner.session.context.online.num_episodes == 1
+    assert learner.session.context.online.num_imitable_steps == 12
