@@ -14,7 +14,7 @@ from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.adapters.impairments import Fault, Impairments
 from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.robot.clock import ManualClock
-from serfn.robot.contract import Action, OperatorEvent
+from serfn.robot.contract import OperatorEvent
 from serfn.robot.control_loop import ControlLoop, EpisodeReport, LoopConfig
 from serfn.robot.inference import ChunkInference, InlineInference
 from serfn.robot.limits import SafetyLimits, StallLimits, default_limits
@@ -81,30 +81,6 @@ class ScriptedOperator:
         return [self._script[self._polls]] if self._polls in self._script else []
 
 
-class ConstantTeleoperator:
-    """A device that wants one position of the first joint."""
-
-    name = "constant"
-    action_features = {"joint0.pos": float}  # noqa: RUF012
-    is_connected = True
-
-    def __init__(self, position: float = 0.3, error: Exception | None = None) -> None:
-        self.position, self.error = position, error
-        self.feedback: dict[str, float] = {}
-
-    def connect(self, calibrate: bool = True) -> None: ...
-
-    def disconnect(self) -> None: ...
-
-    def get_action(self) -> Action:
-        if self.error is not None:
-            raise self.error
-        return {"joint0.pos": self.position}
-
-    def send_feedback(self, feedback: Any) -> None:
-        self.feedback = dict(feedback)
-
-
 @dataclass
 class Rig:
     """Everything that a test looks at after a run."""
@@ -116,12 +92,27 @@ class Rig:
     loop: ControlLoop
     sink: MemorySink
     announced: list[str]
+    actor: WaveActor
 
     def run(self, seed: int | None = 1) -> EpisodeReport:
         """One episode between opening and closing, with a new script of faults."""
         with self.supervised:
             self.robot.reset_scene()
             return self.loop.run_episode(EpisodeHeader(0, self.robot.name, seed=seed))
+
+    def assert_inside_envelope(self) -> None:
+        """No command to the robot leaves position, speed or acceleration limits, from rest at 0 on."""
+        bounds = list(self.supervisor.limits.joints.values())
+        low, high, speed, acceleration = np.array(
+            [(b.low, b.high, b.max_speed, b.max_acceleration) for b in bounds]
+        ).T
+        start = np.zeros(JOINTS)
+        positions = np.array([start, start, *self.robot.sent])
+        assert np.isfinite(positions).all()
+        assert ((positions >= low) & (positions <= high)).all()
+        velocities = np.diff(positions, axis=0) * HZ
+        assert (np.abs(velocities) <= speed * (1 + 1e-9)).all()
+        assert (np.abs(np.diff(velocities, axis=0)) * HZ <= acceleration * (1 + 1e-9) + 1e-6).all()
 
 
 def fake_limits(robot: FakeRobot, **changes: Any) -> SafetyLimits:
@@ -149,6 +140,7 @@ def make_rig() -> MakeRig:
         impairments: Impairments | None = None,
         limits: dict[str, Any] | None = None,
         robot: dict[str, Any] | None = None,
+        script: dict[int, OperatorEvent] | None = None,
         **loop: Any,
     ) -> Rig:
         clock = ManualClock(100.0)
@@ -158,31 +150,15 @@ def make_rig() -> MakeRig:
         supervisor = SafetySupervisor(fake.info, fake_limits(fake, **(limits or {})), HZ)
         announced: list[str] = []
         supervised = SupervisedRobot(fake, supervisor, clock, HZ, announced.append)
-        memory = MemorySink()
+        memory, wave = MemorySink(), WaveActor()
         control = ControlLoop(
             supervised,
-            inference(clock) if inference else InlineInference(actor or WaveActor(), clock),
+            inference(clock) if inference else InlineInference(actor or wave, clock),
             sink or memory,
             LoopConfig(max_steps, execution or ExecutionConfig()),
+            operator=None if script is None else ScriptedOperator(script),
             **loop,
         )
-        return Rig(clock, fake, supervisor, supervised, control, memory, announced)
+        return Rig(clock, fake, supervisor, supervised, control, memory, announced, wave)
 
     return make
-
-
-def assert_inside(commands: Sequence[np.ndarray], limits: SafetyLimits, start: np.ndarray) -> None:
-    """No command leaves position, speed or acceleration limits, starting at rest at `start`."""
-    bounds = list(limits.joints.values())
-    low, high = np.array([b.low for b in bounds]), np.array([b.high for b in bounds])
-    speed, acceleration = (
-        np.array([b.max_speed for b in bounds]),
-        np.array([b.max_acceleration for b in bounds]),
-    )
-    positions = np.array([start, start, *commands])
-    assert np.isfinite(positions).all()
-    assert (positions >= low - 1e-9).all()
-    assert (positions <= high + 1e-9).all()
-    velocities = np.diff(positions, axis=0) * HZ
-    assert (np.abs(velocities) <= speed * (1 + 1e-9) + 1e-9).all()
-    assert (np.abs(np.diff(velocities, axis=0)) * HZ <= acceleration * (1 + 1e-9) + 1e-6).all()

@@ -43,8 +43,8 @@ def test_synchronous_chunks_start_with_their_own_observation(n_action_steps: int
 
 
 @given(
-    lead=st.integers(1, 4),
-    delays=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    lead=st.integers(1, 2),
+    delays=st.lists(st.integers(0, 2), min_size=1, max_size=6),
     blend=st.integers(0, 3),
 )
 def test_a_hand_over_never_jumps_while_inference_is_faster_than_the_lead(

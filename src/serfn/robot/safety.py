@@ -291,8 +291,10 @@ class SafetySupervisor:
             allowed = self._workspace(wanted, self._observation)
             if allowed.shape != wanted.shape or not np.isfinite(allowed).all():
                 return envelope.brake(), Intervention.WORKSPACE | Intervention.HELD
-            if np.abs(allowed - wanted).max() > _CHANGED:
-                bits |= Intervention.WORKSPACE
+            # Huge proposals may differ by more than a number can be.
+            with np.errstate(over="ignore"):
+                if np.abs(allowed - wanted).max() > _CHANGED:
+                    bits |= Intervention.WORKSPACE
             wanted = allowed
         before = envelope.position
         inside = np.clip(wanted, envelope.low, envelope.high)
