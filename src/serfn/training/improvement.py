@@ -26,8 +26,13 @@ from serfn.training.batch import TensorBatch
 from serfn.training.losses import Metrics
 from serfn.training.strength import adapt_strength, adapt_temperature
 
+PolicyClass = type[ChunkPolicy]
+"""A name of its own: in a configuration `type` is a field."""
+
 Operator = Literal["q_gradient", "advantage_weighted", "own_samples"]
 Anchor = Literal["kl", "nll"]
+# Spelt outside the classes, where `type` would be read as their field of that name.
+PolicyType = type[ChunkPolicy]
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class ImprovementConfig:
     own_samples: int = 16
     type: Literal["anchored"] = "anchored"
 
-    policy_type: ClassVar[type[ChunkPolicy]] = SquashedPolicy
+    policy_type: ClassVar[PolicyType] = SquashedPolicy
 
     def __post_init__(self) -> None:
         if not self.strength >= 0:
@@ -142,7 +147,7 @@ class SacConfig:
     max_strength: float = 10.0
     type: Literal["sac"] = "sac"
 
-    policy_type: ClassVar[type[ChunkPolicy]] = SquashedPolicy
+    policy_type: ClassVar[PolicyType] = SquashedPolicy
     imitates_demonstrations: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -188,7 +193,7 @@ class Td3BcConfig:
     strength: float = 0.4
     type: Literal["td3_bc"] = "td3_bc"
 
-    policy_type: ClassVar[type[ChunkPolicy]] = DeterministicPolicy
+    policy_type: ClassVar[PolicyType] = DeterministicPolicy
     imitates_demonstrations: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -215,7 +220,7 @@ class FqlConfig:
     strength: float = 3.0
     type: Literal["fql"] = "fql"
 
-    policy_type: ClassVar[type[ChunkPolicy]] = DistilledFlowPolicy
+    policy_type: ClassVar[PolicyType] = DistilledFlowPolicy
     imitates_demonstrations: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -240,7 +245,7 @@ class CloningConfig:
     type: Literal["cloning"] = "cloning"
 
     strength: ClassVar[float] = 0.0
-    policy_type: ClassVar[type[ChunkPolicy]] = ChunkPolicy
+    policy_type: ClassVar[PolicyType] = ChunkPolicy
     imitates_demonstrations: ClassVar[bool] = False
 
     def adapted(self, strength: Tensor, metrics: Metrics) -> Tensor:
