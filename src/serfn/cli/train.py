@@ -35,7 +35,7 @@ def train(
     stages: Annotated[str | None, optional("NAMES", "all four")] = None,
     resume: bool = False,
     env: Annotated[str | None, optional("ID", "the task's")] = None,
-    demos: Annotated[Path | None, optional("FILE", "recorded from the task's teacher")] = None,
+    demos: Annotated[Path | None, optional("PATH", "recorded from the task's teacher")] = None,
     plant: Annotated[str | None, optional("NAME", "field")] = None,
     config: Annotated[Path | None, optional("FILE", "none")] = None,
     assignments: Assignments = (),
@@ -52,7 +52,7 @@ def train(
         resume: Continue the run in --out with its own configuration.
         env: Any Gymnasium environment instead of a task, such as gymnasium_robotics:AdroitHandDoor-v1; the
             package in front of the colon registers it.
-        demos: NPZ file of demonstrations; needed with --env.
+        demos: Demonstrations in any format that 'serfn data convert' reads; needed with --env.
         plant: Variant of the task to fine-tune on: nominal, meshes, weak, delayed or field.
         config: TOML or JSON file with the whole configuration, instead of --task and --budget.
         assignments: Change one option, such as --set online.episodes=40; may be repeated.

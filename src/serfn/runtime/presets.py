@@ -11,8 +11,8 @@ import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.critics.config import CriticConfig
+from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
-from serfn.data.formats.npz import load_npz
 from serfn.flows import FlowConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.tasks.registry import task as find_task
@@ -70,7 +70,7 @@ def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> Trai
     ours = task_of_env(env)
     if ours is not None:
         return dataclasses.replace(preset(ours.name, budget), demos=demos)
-    rewards = RewardConfig() if demos is None else rewards_of(load_npz(demos).episodes)
+    rewards = RewardConfig() if demos is None else rewards_of(load_demonstrations(demos).episodes)
     return dataclasses.replace(preset("cube", budget), env=env, plant=None, demos=demos, rewards=rewards)
 
 

@@ -94,7 +94,7 @@ def train(
         )
         if given is None and task_of_env(config.env) is None:
             raise DataError(
-                f"environment '{config.env}' has no demonstrator of ours; give demos, an NPZ file"
+                f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
             )
         if given is not None:
             make_prior(config, task, given.episodes)
@@ -149,7 +149,7 @@ def _collect_or_load(config: TrainConfig, folder: Path, task: TaskSpec, progress
         entry = task_of_env(config.env)
         if entry is None:
             raise DataError(
-                f"environment '{config.env}' has no demonstrator of ours; give demos, an NPZ file"
+                f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
             )
         collect_demonstrations(
             entry.name,

@@ -59,7 +59,7 @@ class TrainConfig:
             registering package in front if needed (`package:Id`).
         plant: Variant of one of our tasks; None for other environments, or for the task's default.
         env_options: Further keyword arguments of the environment.
-        demos: NPZ file of demonstrations; None collects them (our tasks only).
+        demos: Demonstrations, see docs/formats.md; None collects them (our tasks only).
         demo_episodes: Number of demonstrations to collect when `demos` is None.
         demo_plant: Variant of our tasks in which they are collected.
         seed: Seed of everything.

@@ -291,4 +291,4 @@ def test_nothing_half_written(tmp_path: Path, make_episode: MakeEpisode) -> None
 @pytest.mark.parametrize("changes", [{"fps": 0}, {"fps": float("nan")}, {"fps": 1e-9}, {"data_mb": -1}])
 def test_impossible_options(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):
-        LeRobotOptions(**({"fps": 20} | changes))
+        LeRobotOptions(**{"fps": 20.0, **changes})

@@ -176,7 +176,8 @@ def test_frames_hold_the_steps(dataset: tuple[Path, list[Episode]]) -> None:
         frames["next.reward"].to_numpy(), np.concatenate([item.rewards for item in episodes])
     )
     acted = frames["complementary_info.is_intervention"].to_numpy()
-    np.testing.assert_array_equal(acted, np.concatenate([item.interventions for item in episodes]))
+    people = [np.asarray(item.interventions) for item in episodes]
+    np.testing.assert_array_equal(acted, np.concatenate(people))
     index = np.concatenate([np.arange(item.length) for item in episodes])
     np.testing.assert_array_equal(frames["frame_index"].to_numpy(), index)
     np.testing.assert_array_equal(frames["timestamp"].to_numpy(), (index / FPS).astype(np.float32))
