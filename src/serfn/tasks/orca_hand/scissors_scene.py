@@ -35,8 +35,12 @@ from serfn.tasks.orca_hand.scissors_geometry import (
 )
 from serfn.tasks.orca_hand.wrist import add_wrist
 
-PHYSICS = PhysicsConfig(timestep_s=0.002, friction=1.2, impratio=5.0)
-"""Settings of the task: 4 ms is too coarse for thin blades and a light tape."""
+PHYSICS = PhysicsConfig(timestep_s=0.002, friction=1.2, impratio=20.0)
+"""Settings of the task.
+
+4 ms is too coarse for thin blades and a light tape. At an `impratio` of 5 loosely held handles creep along
+the fingers by centimetres during a transport; at 100 the solver no longer converges in its few iterations.
+"""
 
 TAPE_NODES = ("tape_left", "tape_left_inner", "tape_middle", "tape_right_inner", "tape_right")
 """Sites along the tape, from one post to the other."""
@@ -172,7 +176,7 @@ def _add_tape(spec: mujoco.MjSpec) -> None:
                     stiffness=0.03,
                     damping=0.001,
                     frictionloss=0.0,
-                    armature=1e-5,
+                    armature=2e-5,
                 )
             _box(
                 piece,
