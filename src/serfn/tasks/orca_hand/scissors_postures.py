@@ -111,9 +111,7 @@ class GripPostures:
 
 
 @lru_cache(maxsize=2)
-def grip_postures(
-    geometry: ScissorsGeometry = SCISSORS, config: GripConfig | None = None
-) -> GripPostures:
+def grip_postures(geometry: ScissorsGeometry = SCISSORS, config: GripConfig | None = None) -> GripPostures:
     """Solve the postures for scissors; the same arguments give the same object.
 
     Minimises over pivot, tilt and all joint angles q_k, within the joint limits,

@@ -1,0 +1,261 @@
+"""The demonstrator of the scissors task: a scripted expert that looks, decides its phase, and moves.
+
+It acts on the observation alone and keeps no clock: the phase and the next command follow from where hand,
+scissors and tape are *now*. So whatever it does, a policy without memory can learn to do, and it recovers from
+a missed insertion or a slipped blade as a person would: by looking again. Only its style is drawn per episode,
+so that a set of demonstrations has several modes, and its hand trembles.
+
+Wrist commands lead the measured wrist towards a goal by a bounded distance, hence at a bounded speed. Finger
+commands lie on the solved curve of `scissors_postures`, at an opening angle that leads the measured one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from serfn.core.errors import ConfigError
+from serfn.tasks.orca_hand.model import JOINTS, NUM_JOINTS
+from serfn.tasks.orca_hand.scissors_geometry import (
+    CASE,
+    HAND_AXES,
+    WRIST_CENTRE_M,
+    approach_rotation,
+    rotation_angles,
+)
+from serfn.tasks.orca_hand.scissors_postures import GRIP_JOINTS, grip_postures
+from serfn.tasks.orca_hand.scissors_reading import Reading, read
+
+Approach = Literal["front", "above"]
+Order = Literal["turn_first", "move_first"]
+Opening = Literal["early", "late"]
+Phase = Literal["approach", "insert", "hook", "squeeze", "lift", "transport", "align", "advance", "close"]
+
+NOISE_LEVELS = (0.0, 0.5, 1.0)
+SPEEDS = (1.0, 1.5)
+
+STANDOFF_M = 0.085
+"""Distance along the scissors' normal at which the fingers stand before the loops."""
+OVER_INSERTION_M = 0.010
+CUT_AT_M = 0.050
+"""Where the tape lies between the blades when they close, from the pivot."""
+BEFORE_TAPE_M = 0.09
+LIFT_M = 0.13
+OPEN_RAD, WIDE_RAD, SQUEEZE_RAD, CLOSED_RAD = 0.40, 0.52, -0.25, -0.5
+OPENING_STEP_RAD, CLOSING_STEP_RAD = 0.025, 0.03
+
+_GRIP = np.array([JOINTS.index(name) for name in GRIP_JOINTS])
+_THUMB_TIP = JOINTS.index("thumb_dip")
+_HOOK_RAD = {"thumb_dip": 0.7, "index_pip": -0.15, "middle_pip": -0.15, "index_mcp": 0.04, "middle_mcp": 0.04}
+"""The thumb bends around its loop; the fingers stretch, or their loop works its way towards the palm."""
+
+_ASIDE_RAD = {"ring_abd": 0.3, "ring_mcp": -0.3, "pinky_abd": 0.5, "pinky_mcp": -0.3}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one episode is demonstrated.
+
+    Attributes:
+        approach: where the hand comes from: along the loops' normal, or from above.
+        order: what comes first on the way to the tape.
+        opening: whether the scissors open on that way or only before the tape.
+        speed: factor on all speeds.
+        noise: level of tremor and of errors in judging poses; 0 is perfect.
+
+    Raises:
+        ConfigError: an unknown name, a speed that is not positive or a negative noise.
+    """
+
+    approach: Approach = "front"
+    order: Order = "turn_first"
+    opening: Opening = "late"
+    speed: float = 1.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, known in (("approach", Approach), ("order", Order), ("opening", Opening)):
+            if getattr(self, name) not in get_args(known):
+                raise ConfigError(
+                    f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(get_args(known))}"
+                )
+        if self.speed <= 0 or self.noise < 0:
+            raise ConfigError(f"speed must be positive and noise not negative, got {self}")
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """What a phase wants: wrist goal, how fast at most (lead of the command in m and rad), and the fingers."""
+
+    phase: Phase
+    position: np.ndarray
+    angles: np.ndarray
+    lead_m: float
+    lead_rad: float
+    opening: float
+    hook: bool
+    gain: float = 0.5
+
+
+class ScissorsDemonstrator:
+    """One episode's demonstrator.
+
+    Attributes:
+        style: how it works.
+        phase: what it was doing in the last step.
+    """
+
+    def __init__(self, style: Style, rng: np.random.Generator) -> None:
+        """Draw the errors of judgement of the episode: they stay, while the tremor changes."""
+        self.style, self.phase, self._rng = style, "approach", rng
+        self._grip = grip_postures()
+        noise, draw = style.noise, rng.standard_normal
+        self._insertion_error_m = noise * 0.001 * draw(3)
+        self._insertion_error_rad = noise * 0.012 * draw(3)
+        self._tape_error_rad = noise * 0.03 * draw(2)
+        self._cut_at_m = CUT_AT_M + noise * rng.uniform(-0.006, 0.006)
+        self._lift_m = LIFT_M + noise * rng.uniform(-0.01, 0.02)
+        self._tremor = np.zeros(NUM_JOINTS)
+        self._opening = 0.0
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Return the targets [23] of wrist (m, rad) and hand (rad) for an environment observation [77]."""
+        now = read(observation)
+        intent = self._before_retrieval(now) if not now.retrieved else self._after_retrieval(now)
+        self.phase, self._opening = intent.phase, intent.opening
+        move = _bounded(intent.gain * (intent.position - now.wrist[:3]), intent.lead_m)
+        turn = _bounded(intent.gain * (intent.angles - now.wrist[3:]), intent.lead_rad)
+        noise, draw = self.style.noise, self._rng.standard_normal
+        shake = noise * np.concatenate([0.0014 * draw(3), 0.010 * draw(3)])
+        self._tremor = 0.85 * self._tremor + noise * 0.0105 * draw(NUM_JOINTS)
+        return np.concatenate(
+            [now.wrist + np.concatenate([move, turn]) + shake, self._fingers(intent) + self._tremor]
+        )
+
+    def _before_retrieval(self, now: Reading) -> _Intent:
+        """Stand before the loops, go in along their normal, hook the thumb, squeeze, pull out of the case."""
+        scissors, normal = now.scissors_rotation, now.scissors_rotation[:, 1]
+        hand = scissors @ self._grip.scissors_in_hand(max(now.angle, 0.0)).T
+        centre = now.scissors_position + hand @ (WRIST_CENTRE_M - self._grip.pivot_m)
+        x, depth, z = scissors.T @ (now.wrist[:3] - centre)
+        aside, askew = float(np.hypot(x, z)), _angle_between(hand, now.hand_rotation)
+        hooked = self._hooked(now)
+        if depth > 0.001 and aside < 0.012 and (hooked > 0.3 or depth > 0.005):
+            return self._grasp(now, hooked)
+        angles = rotation_angles(hand @ HAND_AXES.T) + self._insertion_error_rad
+        opening = float(np.clip(now.angle, 0.0, OPEN_RAD))
+        speed, error = self.style.speed, scissors @ self._insertion_error_m
+        inside = depth > -0.068 and aside < 0.012 and askew < (0.2 if depth < -0.05 else 0.5)
+        if inside or (depth > -0.10 and aside < 0.003 and askew < 0.04):
+            # Loops that the fingertips already touch turn with them: following would turn them further.
+            if depth > -0.05:
+                angles = now.wrist[3:] + 0.2 * (angles - now.wrist[3:])
+            goal = centre + OVER_INSERTION_M * normal + error
+            return _Intent("insert", goal, angles, 0.0085 * speed, 0.1 * speed, opening, hook=False)
+        goal = centre - STANDOFF_M * normal + error
+        way = goal - now.wrist[:3]
+        if self.style.approach == "above":
+            goal[2] += np.clip(np.hypot(way[0], way[1]) - 0.015, 0.0, 0.10)
+        else:
+            goal -= normal * np.clip(np.linalg.norm(way - normal * (normal @ way)) - 0.012, 0.0, 0.07)
+        return _Intent("approach", goal, angles, 0.025 * speed, 0.1 * speed, opening, hook=False)
+
+    def _grasp(self, now: Reading, hooked: float) -> _Intent:
+        still = (now.wrist[:3], now.wrist[3:], 0.0, 0.0)
+        if hooked < 0.6:
+            return _Intent("hook", *still, opening=float(np.clip(now.angle, 0.0, OPEN_RAD)), hook=True)
+        if not now.grasped:
+            return _Intent("squeeze", *still, opening=SQUEEZE_RAD, hook=True)
+        return self._lift(now)
+
+    def _lift(self, now: Reading) -> _Intent:
+        goal = now.wrist[:3] + 0.03 * now.scissors_rotation[:, 0]
+        return _Intent("lift", goal, now.wrist[3:], 0.010 * self.style.speed, 0.0, SQUEEZE_RAD, hook=True)
+
+    def _after_retrieval(self, now: Reading) -> _Intent:
+        """Carry the scissors before the tape, open them, go around the tape, close.
+
+        All goals are poses of the scissors; the measured pose of the scissors in the hand says where the
+        wrist must be.
+        """
+        scissors, style, speed = now.scissors_rotation, self.style, self.style.speed
+        above_case = now.scissors_position - now.case_position
+        if above_case[2] < CASE.rest_height_m + self._lift_m and np.hypot(*above_case[:2]) < 0.08:
+            return self._lift(now)
+        goal_rotation = approach_rotation(
+            now.tape_yaw + self._tape_error_rad[0], now.tape_pitch + self._tape_error_rad[1]
+        )
+        hand = goal_rotation @ scissors.T @ now.hand_rotation
+        arm = now.hand_rotation.T @ (now.scissors_position - now.wrist[:3])
+        angles = rotation_angles(hand @ HAND_AXES.T)
+        axis = goal_rotation[:, 0]
+        at_tape = now.tape_position + self._cut_at_m * axis - hand @ arm
+        offset = goal_rotation.T @ (now.scissors_position - now.tape_position) - [self._cut_at_m, 0.0, 0.0]
+        before, aside = offset[0], float(np.hypot(*offset[1:]))
+        askew = _angle_between(goal_rotation, scissors)
+        if before < 0.02 and aside < 0.015 and (now.angle < 0.23 or np.linalg.norm(offset) < 0.005):
+            opening = max(self._opening - CLOSING_STEP_RAD * speed, CLOSED_RAD)
+            return _Intent("close", at_tape, angles, 0.005, 0.02, opening, hook=True, gain=0.35)
+        wider = min(self._opening + OPENING_STEP_RAD * speed, OPEN_RAD if now.angle > 0.26 else WIDE_RAD)
+        open_enough = now.angle > 0.25
+        standoff = BEFORE_TAPE_M
+        if open_enough and before < 0.1 and aside < 0.03:
+            # A funnel: the further aside or askew, the further back.
+            standoff = float(np.clip(max(15 * (aside - 0.003), 2 * (askew - 0.04)), 0.0, BEFORE_TAPE_M))
+            standoff = 0.0 if standoff < 0.02 else standoff
+        goal = at_tape + standoff * axis
+        if (before < 0.1 and aside < 0.03) or np.linalg.norm(offset - [BEFORE_TAPE_M, 0.0, 0.0]) < 0.03:
+            phase: Phase = "align" if standoff else "advance"
+            return _Intent(phase, goal, angles, 0.0085 * speed, 0.04 * speed, wider, hook=True)
+        away = float(np.linalg.norm(goal - now.wrist[:3]))
+        if style.order == "turn_first" and askew > 0.2:
+            goal = np.append(now.wrist[:2], np.clip(goal[2], now.wrist[2], now.wrist[2] + 0.1))
+        if style.order == "move_first" and away > 0.03:
+            angles = now.wrist[3:]
+        opens = self._opening > 0.0 or (style.opening == "early" and askew + 2 * away < 0.55)
+        opening = wider if opens else SQUEEZE_RAD
+        return _Intent("transport", goal, angles, 0.025 * speed, 0.04 * speed, opening, hook=True)
+
+    def _fingers(self, intent: _Intent) -> np.ndarray:
+        """Return the joint targets [17] in rad."""
+        targets = _posture(_HOOK_RAD if intent.hook else {}) + _posture(_ASIDE_RAD)
+        targets[_GRIP] += self._grip.posture(intent.opening)
+        return targets
+
+    def _hooked(self, now: Reading) -> float:
+        """Return how far the thumb's tip is bent around its loop, 0 to 1."""
+        straight = self._grip.posture(max(now.angle, 0.0))[GRIP_JOINTS.index("thumb_dip")]
+        return float((now.joints[_THUMB_TIP] - straight) / _HOOK_RAD["thumb_dip"])
+
+
+def make_demonstrator(rng: np.random.Generator) -> ScissorsDemonstrator:
+    """Draw the demonstrator of one episode: every mode, speed and noise level with equal probability."""
+    return ScissorsDemonstrator(draw_style(rng), rng)
+
+
+def draw_style(rng: np.random.Generator) -> Style:
+    """Draw the style of one episode."""
+    return Style(
+        approach=get_args(Approach)[rng.integers(2)],
+        order=get_args(Order)[rng.integers(2)],
+        opening=get_args(Opening)[rng.integers(2)],
+        speed=SPEEDS[rng.integers(len(SPEEDS))],
+        noise=NOISE_LEVELS[rng.integers(len(NOISE_LEVELS))],
+    )
+
+
+def _posture(angles_rad: dict[str, float]) -> np.ndarray:
+    posture = np.zeros(NUM_JOINTS)
+    for name, value in angles_rad.items():
+        posture[JOINTS.index(name)] = value
+    return posture
+
+
+def _bounded(vector: np.ndarray, length: float) -> np.ndarray:
+    return vector * min(1.0, length / max(float(np.linalg.norm(vector)), 1e-12))
+
+
+def _angle_between(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.arccos(np.clip((np.sum(first * second) - 1) / 2, -1.0, 1.0)))
