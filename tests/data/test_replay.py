@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from serfn.core.errors import CheckpointError, DataError
 from serfn.core.spec import ActionSpec
+from serfn.data.arrays import ArraySpace
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkBatch, ChunkReplay, mixed_batch
 
@@ -31,6 +32,7 @@ def episode(number: int, length: int, terminated: bool = False, success: bool | 
         truncated=not terminated,
         success=success,
         chunk_starts=np.ones(length, bool),
+        interventions=rng.random(length) < 0.5 if number % 3 else None,
     )
 
 
@@ -38,6 +40,7 @@ def naive_windows(episodes: Sequence[Episode], chunk: int) -> list[dict[str, np.
     windows = []
     for item in episodes:
         actions = SPEC.normalize(item.actions)
+        person = np.zeros(item.length, bool) if item.interventions is None else item.interventions
         for start in range(item.length):
             h = min(chunk, item.length - start)
             steps = [min(start + k, start + h - 1) for k in range(chunk)]
@@ -49,6 +52,7 @@ def naive_windows(episodes: Sequence[Episode], chunk: int) -> list[dict[str, np.
                     "valid": np.array([k < h for k in range(chunk)]),
                     "next_obs": item.observations[start + h],
                     "terminated": np.array(item.terminated and start + h == item.length),
+                    "interventions": np.array([k < h and person[start + k] for k in range(chunk)]),
                     "window_obs": item.observations[[step + 1 for step in steps]],
                 }
             )
@@ -68,11 +72,16 @@ histories = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(history=histories, chunk=st.integers(1, 6), capacity=st.integers(9, 40))
+@given(
+    history=histories,
+    chunk=st.integers(1, 6),
+    capacity=st.integers(9, 40),
+    memory_bytes=st.sampled_from([None, 0, 1000]),
+)
 def test_every_window_equals_the_naive_one_after_any_history(
-    history: History, chunk: int, capacity: int
+    history: History, chunk: int, capacity: int, memory_bytes: int | None
 ) -> None:
-    replay = ChunkReplay(SPEC, OBS_DIM, chunk, capacity)
+    replay = ChunkReplay(SPEC, OBS_DIM, chunk, capacity, space=ArraySpace(memory_bytes))
     kept: list[Episode] = []
     for number, (length, terminated, success) in enumerate(history):
         item = episode(number, length, terminated, success)

@@ -17,9 +17,11 @@ import numpy as np
 
 from serfn.core.errors import CheckpointError, DataError
 from serfn.core.spec import ActionSpec
+from serfn.data.arrays import ArraySpace
 from serfn.data.episode import Episode
 
 _INITIAL_EPISODES = 16
+_STEP_ARRAYS = ("observations", "actions", "rewards", "interventions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class ChunkBatch:
         valid: `[batch, chunk]` bool, True for the first h steps.
         next_obs: `[batch, obs]`, at step t + h.
         terminated: `[batch]` bool, True if t + h = T and the episode terminated; a truncated one bootstraps.
+        interventions: `[batch, chunk]` bool, True for valid steps at which a person acted; `actions` are what
+            was executed there, hence the person's. False where nobody recorded who acted.
         window_obs: `[batch, chunk, obs]`, the observation after each step, `next_obs` after h; None unless
             asked for.
     """
@@ -46,6 +50,7 @@ class ChunkBatch:
     valid: np.ndarray
     next_obs: np.ndarray
     terminated: np.ndarray
+    interventions: np.ndarray
     window_obs: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -63,12 +68,21 @@ class ChunkReplay:
         obs_dim: Size of an observation.
         chunk_size: Steps H of a window.
         capacity_steps: Steps kept; when a new episode does not fit, the oldest are evicted whole.
+        space: Where the steps are kept; None keeps them in memory.
 
     Raises:
-        DataError: A size is below 1.
+        DataError: A size is below 1, or there is no space.
     """
 
-    def __init__(self, action_spec: ActionSpec, obs_dim: int, chunk_size: int, capacity_steps: int) -> None:
+    def __init__(
+        self,
+        action_spec: ActionSpec,
+        obs_dim: int,
+        chunk_size: int,
+        capacity_steps: int,
+        *,
+        space: ArraySpace | None = None,
+    ) -> None:
         for name, value in (
             ("obs_dim", obs_dim),
             ("chunk_size", chunk_size),
@@ -81,17 +95,20 @@ class ChunkReplay:
         self.chunk_size = chunk_size
         self.capacity_steps = capacity_steps
         self._offsets = np.arange(chunk_size)
-        # np.empty reserves address space only; memory is taken as rows are written.
-        self._observations = np.empty((capacity_steps, obs_dim), np.float32)
-        self._actions = np.empty((capacity_steps, action_spec.dim), np.float32)
-        self._rewards = np.empty(capacity_steps, np.float32)
-        self._remaining = np.empty(capacity_steps, np.int64)
-        self._episode_of_step = np.empty(capacity_steps, np.int64)
+        space = space or ArraySpace()
+        # Memory is taken as rows are written. What a window needs more than once comes first, the widest
+        # last, as a budget that does not suffice leaves the last ones on disk.
+        self._remaining = space.empty((capacity_steps,), np.int64)
+        self._episode_of_step = space.empty((capacity_steps,), np.int64)
+        # Step numbers of imitable episodes, in a ring of their own with the same first-in-first-out order.
+        self._imitable_steps = space.empty((capacity_steps,), np.int64)
+        self._interventions = space.empty((capacity_steps,), np.bool_)
+        self._rewards = space.empty((capacity_steps,), np.float32)
+        self._actions = space.empty((capacity_steps, action_spec.dim), np.float32)
+        self._observations = space.empty((capacity_steps, obs_dim), np.float32)
         self._first_step = self._next_step = 0
         self._allocate_episodes(_INITIAL_EPISODES)
         self._first_episode = self._next_episode = 0
-        # Step numbers of imitable episodes, in a ring of their own with the same first-in-first-out order.
-        self._imitable_steps = np.empty(capacity_steps, np.int64)
         self._first_imitable = self._next_imitable = 0
 
     def __len__(self) -> int:
@@ -129,6 +146,7 @@ class ChunkReplay:
             observations=episode.observations[:-1],
             actions=np.clip(self.action_spec.normalize(episode.actions), -1.0, 1.0),
             rewards=episode.rewards,
+            interventions=episode.interventions,
             terminal_observation=episode.observations[-1],
             terminated=episode.terminated,
             imitable=bool(episode.success) if imitable is None else imitable,
@@ -189,6 +207,7 @@ class ChunkReplay:
             "observations": self._observations[rows],
             "actions": self._actions[rows],
             "rewards": self._rewards[rows],
+            "interventions": self._interventions[rows],
             "lengths": self._lengths[slots],
             "terminal_observations": self._terminal_observations[slots],
             "terminated": self._terminated[slots],
@@ -212,6 +231,7 @@ class ChunkReplay:
                 observations=state["observations"][steps],
                 actions=state["actions"][steps],
                 rewards=state["rewards"][steps],
+                interventions=state["interventions"][steps],
                 terminal_observation=state["terminal_observations"][index],
                 terminated=bool(state["terminated"][index]),
                 imitable=bool(state["imitable"][index]),
@@ -223,6 +243,7 @@ class ChunkReplay:
         observations: np.ndarray,
         actions: np.ndarray,
         rewards: np.ndarray,
+        interventions: np.ndarray | None,
         terminal_observation: np.ndarray,
         terminated: bool,
         imitable: bool,
@@ -242,6 +263,7 @@ class ChunkReplay:
         self._observations[rows] = observations
         self._actions[rows] = actions
         self._rewards[rows] = rewards
+        self._interventions[rows] = False if interventions is None else interventions
         self._remaining[rows] = np.arange(length, 0, -1)
         self._episode_of_step[rows] = self._next_episode
         slot = self._next_episode % len(self._terminated)
@@ -285,6 +307,7 @@ class ChunkReplay:
             valid=valid,
             next_obs=next_obs,
             terminated=self._terminated[slots] & (remaining == valid_steps),
+            interventions=valid & self._interventions[window],
             window_obs=window_obs,
         )
 
@@ -318,7 +341,7 @@ class ChunkReplay:
             raise CheckpointError(f"the replay state has arrays {sorted(state)}; expected {sorted(expected)}")
         steps, episodes = len(state["rewards"]), len(state["lengths"])
         for name, array in expected.items():
-            rows = steps if name in ("observations", "actions", "rewards") else episodes
+            rows = steps if name in _STEP_ARRAYS else episodes
             if state[name].shape != (rows, *array.shape[1:]) or state[name].dtype != array.dtype:
                 raise CheckpointError(
                     f"replay array '{name}' is {state[name].dtype} {state[name].shape}; expected "
