@@ -37,7 +37,7 @@ MAX_STEPS = 80
 START_X_M, GOAL_X_M = -1.0, 1.0
 START_SPREAD_M = 0.08
 GOAL_RADIUS_M = 0.15
-OBSTACLE_RADIUS_M = 0.35
+OBSTACLE_RADIUS_M = 0.3
 ARENA_M = (1.3, 0.9)
 """The arena is the rectangle |x| ≤ 1.3 m, |y| ≤ 0.9 m."""
 
@@ -69,7 +69,7 @@ class PointPlant:
 
 PLANTS: dict[str, PointPlant] = {
     "nominal": PointPlant(),
-    "field": PointPlant(gain=0.9, drift_m_s=0.1, obstacle_y_m=0.08),
+    "field": PointPlant(gain=0.95, drift_m_s=0.06, obstacle_y_m=0.06),
 }
 
 
@@ -196,8 +196,8 @@ def make_demonstrator(rng: np.random.Generator) -> PointDemonstrator:
     side = 1.0 if rng.random() < 0.5 else -1.0
     return PointDemonstrator(
         side,
-        clearance_m=rng.uniform(0.38, 0.6),
+        clearance_m=rng.uniform(0.33, 0.55),
         speed_m_s=rng.uniform(0.35, 0.7),
-        wobble_m_s=rng.uniform(0.05, 0.2),
+        wobble_m_s=rng.uniform(0.02, 0.1),
         rng=rng,
     )
