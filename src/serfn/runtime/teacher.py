@@ -269,7 +269,15 @@ def weights_path(folder: Path, direction: str) -> Path:
 
 
 def _train_in_process(direction: str, out: Path, seed: int, scale: float, rows: Any) -> None:
-    train_cube_teacher(direction, out, seed=seed, scale=scale, report=lambda row: rows.put((direction, row)))
+    parent = multiprocessing.parent_process()
+
+    def report(row: Row) -> None:
+        if parent is not None and not parent.is_alive():
+            # Nobody is left to stop this process, or to hear of its teacher.
+            raise SystemExit(1)
+        rows.put((direction, row))
+
+    train_cube_teacher(direction, out, seed=seed, scale=scale, report=report)
 
 
 def _sign(direction: str) -> int:

@@ -187,16 +187,6 @@ class CubeSimulation:
             self.model, NOMINAL_MOTOR_GAIN * self.plant.motor_gain * rng.uniform(*ranges.motor_gain)
         )
 
-    def vary_skin(self, spread_m: float, rng: np.random.Generator) -> None:
-        """Give this hand its own fingers: radii and places of the skin capsules off by up to `spread_m`."""
-        for geom in range(self.model.ngeom):
-            if self.model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CAPSULE:
-                self.model.geom_size[geom, 0] += rng.uniform(-spread_m, spread_m)
-                self.model.geom_pos[geom] += rng.uniform(-spread_m, spread_m, 3)
-                self.model.geom_rbound[geom] += 3 * spread_m
-        # The bounding boxes of the mid phase were computed for the original fingers.
-        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
-
     def grasp(self, offset_m: np.ndarray, yaw_rad: float, targets: np.ndarray = GRASP_RAD) -> None:
         """Start an episode: the cube is held at its place while the fingers close on it, then let go.
 

@@ -40,8 +40,7 @@ class TeacherStage:
     """One stage of the teacher's curriculum: physics and the weights of the shaped reward (per control step).
 
     The reward is `clip(yaw rate, ±speed_cap) + alive - tilt_weight·tilt - position_weight·offset - …`, and
-    `-failure_penalty` when the cube leaves a tight region about the grasp. Every simulation has fingers of
-    its own, off by up to `skin_spread_m`: a teacher of one exact geometry turns faster and transfers worse.
+    `-failure_penalty` when the cube leaves a tight region about the grasp.
     """
 
     name: str
@@ -57,7 +56,6 @@ class TeacherStage:
     tracking_weight: float = 0.02
     drift_weight: float = 0.3
     visited_starts: float = 0.0
-    skin_spread_m: float = 0.0015
 
 
 class CubeTeacherEnv:
@@ -79,8 +77,6 @@ class CubeTeacherEnv:
         self._rng = np.random.default_rng(seed)
         self._max_steps = round(episode_s * CONTROL_HZ)
         self._sims = [CubeSimulation(PLANTS["nominal"], stage.physics) for _ in range(simulations)]
-        for sim in self._sims:
-            sim.vary_skin(stage.skin_spread_m, self._rng)
         self._grasps = self._collect_grasps(192)
         self._visited: list[Snapshot] = []
         self._candidates: list[Snapshot | None] = [None] * simulations
@@ -210,7 +206,8 @@ def teacher_targets(targets: np.ndarray, action: np.ndarray) -> np.ndarray:
 
 
 def curriculum(scale: float = 1.0) -> Sequence[TeacherStage]:
-    """Return the stages: regrasping is found on soft contacts, then carried over to the task's stiff ones.
+    """Return the stages: regrasping is found on soft contacts where falling is cheap, then carried over
+    to the task's stiff ones.
 
     Started on stiff contacts, PPO learns to turn the cube as far as the fingers reach and never to regrasp.
 
