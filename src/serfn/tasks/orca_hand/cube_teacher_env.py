@@ -206,10 +206,10 @@ def teacher_targets(targets: np.ndarray, action: np.ndarray) -> np.ndarray:
 
 
 def curriculum(scale: float = 1.0) -> Sequence[TeacherStage]:
-    """Return the stages: regrasping is found on soft contacts where falling is cheap, then carried over
-    to the task's stiff ones.
+    """Return the stages: regrasping is found on soft contacts, then carried over to the task's stiff ones.
 
-    Started on stiff contacts, PPO learns to turn the cube as far as the fingers reach and never to regrasp.
+    While it is being found, falling is cheap. Started on stiff contacts, PPO learns to turn the cube as far
+    as the fingers reach and never to regrasp.
 
     Args:
         scale: factor on the number of steps of every stage.
