@@ -197,6 +197,22 @@ def test_done_with_truncated_tells_the_end(tmp_path: Path) -> None:
     assert (mapped.terminated, mapped.truncated) == (True, True)
 
 
+def test_cameras_of_others_have_their_channels_first_or_lie_in_arrays(
+    tmp_path: Path, make_episode: MakeEpisode
+) -> None:
+    before = make_episode(3, cameras={"top": (4, 6, 3)})
+    path = tmp_path / "x"
+    write_lerobot(path, [before], LeRobotOptions(fps=20))
+    features = json.loads((path / "meta/info.json").read_text())["features"]
+    features["observation.images.top"] |= {"shape": [3, 4, 6], "names": ["channels", "height", "width"]}
+    change_info(path, features=features)
+    after = next(open_lerobot(path).read())
+    np.testing.assert_array_equal(after.images["top"], before.images["top"])
+    foreign(tmp_path / "y", FEATURES | {"observation.images.raw": ("uint8", [2, 2, 3])})
+    images = next(open_lerobot(tmp_path / "y").read()).images["raw"]
+    assert images.shape == (4, 2, 2, 3) and images[1].ravel().tolist() == list(range(12, 24))
+
+
 def test_without_reward_and_success_somebody_must_say(tmp_path: Path) -> None:
     features = {name: item for name, item in FEATURES.items() if name != "next.success"}
     foreign(tmp_path / "x", features)

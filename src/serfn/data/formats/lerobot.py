@@ -93,7 +93,7 @@ class _Info:
         if not (0 < fps < math.inf):
             raise DataError(f"'{root / layout.INFO}' says fps {raw['fps']}; it must be positive")
         fields = {
-            name: Field(name, str(item["dtype"]), tuple(int(size) for size in item["shape"]))
+            name: Field(name, str(item["dtype"]), _shape(item))
             for name, item in raw["features"].items()
             if not (item.get("info") or {}).get("is_depth_map")
         }
@@ -104,6 +104,16 @@ class _Info:
             video_path=raw.get("video_path"),
             total_episodes=int(raw["total_episodes"]),
         )
+
+
+def _shape(item: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape of a feature; that of a camera as height, width and channels, whatever its order."""
+    shape = tuple(int(size) for size in item["shape"])
+    names = item.get("names")
+    channels_first = isinstance(names, list) and bool(names) and str(names[0]).startswith("channel")
+    if item["dtype"] in ("image", "video") and len(shape) == 3 and channels_first:
+        return (shape[1], shape[2], shape[0])
+    return shape
 
 
 def _choose(info: _Info, mapping: NameMapping) -> Parts:
@@ -298,6 +308,12 @@ class _Reader:
             raise DataError(f"camera '{camera}' must have a shape of height, width and channels")
         if camera.dtype == "video":
             return self._video(row, table, camera)
+        if camera.dtype != "image":
+            # Columns of arrays are often wider than their feature says.
+            values = _numbers(table, camera)
+            if not np.array_equal(values, pixels := values.astype(np.uint8)):
+                raise DataError(f"'{camera.name}' holds values outside 0 to 255")
+            return pixels
         images = np.empty((len(table), *camera.shape), np.uint8)
         for number, item in enumerate(table.column(camera.name).to_pylist()):
             data = item["bytes"] if isinstance(item, dict) else item
