@@ -26,6 +26,7 @@ from serfn.data.episode import Episode
 from serfn.data.formats import lerobot_layout as layout
 from serfn.data.formats.images import decode_image, read_frames
 from serfn.data.formats.lerobot_extras import VERSION, Extras, terminal_image
+from serfn.data.formats.lerobot_index import Info, read_episode_rows, read_tasks
 from serfn.data.formats.parts import Guess, Parts, choose_parts
 from serfn.data.mapping import GUESS_ALL, Field, NameMapping, listing
 from serfn.data.source import EpisodeSource, understood
@@ -49,9 +50,9 @@ def open_lerobot(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeS
     """
     root = Path(path)
     with understood(f"LeRobotDataset '{root}'", pa.ArrowException):
-        info = _Info.load(root)
-        tasks = _tasks(root / layout.TASKS)
-        rows = _episode_rows(root, info)
+        info = Info.load(root)
+        tasks = read_tasks(root / layout.TASKS)
+        rows = read_episode_rows(root, info)
         parts = _choose(info, mapping)
         spec = _check_extras(root, len(rows), parts)
     notes = parts.notes
@@ -70,53 +71,7 @@ def open_lerobot(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeS
     )
 
 
-@dataclass(frozen=True)
-class _Info:
-    """What `info.json` says."""
-
-    fps: float
-    fields: Mapping[str, Field]
-    data_path: str
-    video_path: str | None
-    total_episodes: int
-
-    @classmethod
-    def load(cls, root: Path) -> _Info:
-        raw = json.loads((root / layout.INFO).read_text(encoding="utf-8"))
-        version = str(raw.get("codebase_version"))
-        if not version.startswith("v3."):
-            raise DataError(
-                f"'{root}' is a LeRobotDataset of version {version}; only v3.0 is read, convert it with "
-                "LeRobot's own script convert_dataset_v21_to_v30"
-            )
-        fps = float(raw["fps"])
-        if not (0 < fps < math.inf):
-            raise DataError(f"'{root / layout.INFO}' says fps {raw['fps']}; it must be positive")
-        fields = {
-            name: Field(name, str(item["dtype"]), _shape(item))
-            for name, item in raw["features"].items()
-            if not (item.get("info") or {}).get("is_depth_map")
-        }
-        return cls(
-            fps=fps,
-            fields=fields,
-            data_path=str(raw.get("data_path", layout.DATA_PATH)),
-            video_path=raw.get("video_path"),
-            total_episodes=int(raw["total_episodes"]),
-        )
-
-
-def _shape(item: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the shape of a feature; that of a camera as height, width and channels, whatever its order."""
-    shape = tuple(int(size) for size in item["shape"])
-    names = item.get("names")
-    channels_first = isinstance(names, list) and bool(names) and str(names[0]).startswith("channel")
-    if item["dtype"] in ("image", "video") and len(shape) == 3 and channels_first:
-        return (shape[1], shape[2], shape[0])
-    return shape
-
-
-def _choose(info: _Info, mapping: NameMapping) -> Parts:
+def _choose(info: Info, mapping: NameMapping) -> Parts:
     fields = {name: field for name, field in info.fields.items() if name not in layout.AUTOMATIC}
     vectors = sorted(
         (
@@ -158,48 +113,12 @@ def _check_extras(root: Path, episodes: int, parts: Parts) -> ActionSpec | None:
         raise DataError(f"'{root / layout.EXTRAS_INFO}': {error}") from error
 
 
-def _tasks(path: Path) -> dict[int, str]:
-    """Return the instructions by number; the column of their text is pandas' index, whatever its name."""
-    table = pq.read_table(path)
-    names = [name for name in table.column_names if name != "task_index"]
-    if len(names) != 1:
-        raise DataError(f"'{path}' has the columns {table.column_names}; expected task_index and task")
-    numbers = table.column("task_index").to_pylist()
-    return {
-        int(number): str(text)
-        for number, text in zip(numbers, table.column(names[0]).to_pylist(), strict=True)
-    }
-
-
-def _episode_rows(root: Path, info: _Info) -> list[dict[str, Any]]:
-    """Return the rows of all episodes without statistics, ordered and checked."""
-    files = sorted((root / "meta" / "episodes").glob("*/*.parquet"))
-    rows: list[dict[str, Any]] = []
-    for file in files:
-        names = [name for name in pq.read_schema(file).names if not name.startswith("stats/")]
-        rows += pq.read_table(file, columns=names).to_pylist()
-    rows.sort(key=lambda row: row["episode_index"])
-    indices = [row["episode_index"] for row in rows]
-    if not rows or indices != list(range(info.total_episodes)):
-        raise DataError(
-            f"'{root}' lists {len(rows)} episodes in meta/episodes, its info.json {info.total_episodes}; "
-            "they must be numbered from 0"
-        )
-    for row in rows:
-        if row["dataset_to_index"] - row["dataset_from_index"] != row["length"] or row["length"] < 1:
-            raise DataError(
-                f"'{root}': episode {row['episode_index']} has length {row['length']} but frames "
-                f"{row['dataset_from_index']} to {row['dataset_to_index']}"
-            )
-    return rows
-
-
 @dataclass(frozen=True, eq=False)
 class _Reader:
     """Reads the episodes of a data set that was understood."""
 
     root: Path
-    info: _Info
+    info: Info
     tasks: Mapping[int, str]
     rows: list[dict[str, Any]]
     parts: Parts

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,8 @@ from serfn.core.spec import ActionSpec
 from serfn.data.episode import Episode
 from serfn.data.formats import lerobot_extras, lerobot_stats
 from serfn.data.formats import lerobot_layout as layout
-from serfn.data.formats.images import VideoWriter, as_fraction, as_number
+from serfn.data.formats.images import as_fraction, as_number
+from serfn.data.formats.lerobot_files import Places, Tables, Videos
 from serfn.data.store.png import encode_png
 
 _MB = 1 << 20
@@ -110,102 +111,6 @@ def write_lerobot(
     return writer.episodes
 
 
-@dataclass
-class _Places:
-    """Numbers of the files of one kind, and when a new one begins."""
-
-    files_per_chunk: int
-    limit_bytes: float
-    number: int = -1
-
-    def next(self, size: int | None) -> bool:
-        """Move on to a new file if the current one has reached its `size`; None if there is none yet."""
-        begins = size is None or size >= self.limit_bytes
-        self.number += begins
-        return begins
-
-    @property
-    def chunk(self) -> int:
-        return self.number // self.files_per_chunk
-
-    @property
-    def file(self) -> int:
-        return self.number % self.files_per_chunk
-
-    def path(self, template: str, **names: str) -> str:
-        return template.format(chunk_index=self.chunk, file_index=self.file, **names)
-
-
-@dataclass
-class _Tables:
-    """Parquet files of one kind, filled table by table."""
-
-    root: Path
-    template: str
-    places: _Places
-    _sink: Any = None
-    _writer: pq.ParquetWriter | None = None
-
-    def place(self, schema: pa.Schema) -> _Places:
-        """Open the file that takes the next table, and say which it is."""
-        if self.places.next(None if self._sink is None else self._sink.tell()):
-            self.close()
-            target = self.root / self.places.path(self.template)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._sink = pa.OSFile(str(target), "wb")
-            self._writer = pq.ParquetWriter(
-                self._sink, schema, compression="snappy", write_page_checksum=True
-            )
-        return self.places
-
-    def write(self, table: pa.Table) -> None:
-        """Append a table as one row group to the file of the last `place`."""
-        if self._writer is not None:
-            self._writer.write_table(table, row_group_size=len(table))
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._sink.close()
-        self._writer = self._sink = None
-
-
-@dataclass
-class _Videos:
-    """Video files of one camera, filled episode by episode."""
-
-    root: Path
-    key: str
-    fps: float
-    places: _Places
-    info: dict[str, Any] = field(default_factory=dict)
-    _writer: VideoWriter | None = None
-
-    def write(self, images: np.ndarray) -> dict[str, Any]:
-        """Append the frames of one episode and return what its row says about them."""
-        if self.places.next(None if self._writer is None else self._writer.bytes):
-            self.close()
-            target = self.root / self.places.path(layout.VIDEO_PATH, video_key=self.key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = VideoWriter(target, images.shape[1:], self.fps)
-            self.info = self.info or self._writer.info
-        writer = self._writer
-        assert writer is not None
-        start = writer.frames
-        writer.write(images)
-        return {
-            f"videos/{self.key}/chunk_index": self.places.chunk,
-            f"videos/{self.key}/file_index": self.places.file,
-            f"videos/{self.key}/from_timestamp": start / self.fps,
-            f"videos/{self.key}/to_timestamp": writer.frames / self.fps,
-        }
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = None
-
-
 class _Writer:
     """A data set in the making, with the features of its first episode."""
 
@@ -221,15 +126,15 @@ class _Writer:
         self._stats: dict[str, lerobot_stats.FeatureStats] = {}
         self._schema = _data_schema(self.features)
         root.mkdir()
-        self._data = _Tables(root, layout.DATA_PATH, self._places(options.data_mb))
-        self._rows = _Tables(root, layout.EPISODES_PATH, self._places(options.data_mb))
+        self._data = Tables(root, layout.DATA_PATH, self._places(options.data_mb))
+        self._rows = Tables(root, layout.EPISODES_PATH, self._places(options.data_mb))
         extras = root / layout.EXTRAS
         extras.parent.mkdir()
         self._extras = pq.ParquetWriter(
             extras, lerobot_extras.SCHEMA, compression="snappy", write_page_checksum=True
         )
         self._videos = {
-            key: _Videos(root, key, self._fps, self._places(options.video_mb))
+            key: Videos(root, key, self._fps, self._places(options.video_mb))
             for key, description in self.features.items()
             if description["dtype"] == "video"
         }
@@ -295,8 +200,8 @@ class _Writer:
         for videos in self._videos.values():
             videos.close()
 
-    def _places(self, limit_mb: float) -> _Places:
-        return _Places(self._options.files_per_chunk, limit_mb * _MB)
+    def _places(self, limit_mb: float) -> Places:
+        return Places(self._options.files_per_chunk, limit_mb * _MB)
 
     def _columns(self, episode: Episode, task: int) -> dict[str, np.ndarray]:
         """Return the numbers of every frame by feature."""
