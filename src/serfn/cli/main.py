@@ -12,6 +12,8 @@ from serfn.cli.evaluate import evaluate
 from serfn.cli.info import info
 from serfn.cli.parsing import Commands, parse
 from serfn.cli.report import report
+from serfn.cli.robot import ROBOT
+from serfn.cli.study import study
 from serfn.cli.teacher import teacher
 from serfn.cli.train import train
 from serfn.core.errors import SerfnError
@@ -25,9 +27,11 @@ COMMANDS: Commands = {
     "train": train,
     "evaluate": evaluate,
     "report": report,
+    "study": study,
     "info": info,
     "teacher": teacher,
     "data": DATA,
+    "robot": ROBOT,
 }
 
 DESCRIPTION = (

@@ -58,7 +58,7 @@ class KeyboardOperator:
     """
 
     def __init__(self, jog: KeyboardJog | None = None) -> None:
-        self._jog = jog
+        self.jog = jog
         # Appending and popping are atomic, so the reader's thread and the loop's need no lock.
         self._events: deque[OperatorEvent] = deque()
         self._requests: deque[SessionRequest] = deque()
@@ -69,8 +69,8 @@ class KeyboardOperator:
             self._events.append(EVENT_KEYS[key])
         elif key in SESSION_KEYS:
             self._requests.append(SESSION_KEYS[key])
-        elif self._jog is not None:
-            self._jog.press(key)
+        elif self.jog is not None:
+            self.jog.press(key)
 
     def poll(self) -> Sequence[OperatorEvent]:
         """Return what was asked of the motion since the last call, oldest first; never waits."""

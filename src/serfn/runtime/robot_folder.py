@@ -13,6 +13,7 @@
       serving.json       which snapshot acts, which were promoted and which refused
       promotions.jsonl   what the gate said, one line per version
       interaction.json   minutes, episodes, resets and interventions used
+      sent.json          how far its experience was sent to a learner elsewhere
     metrics.jsonl, status.json, alarms.jsonl, …   the learner's, as in a training run
 """
 
@@ -65,7 +66,7 @@ class RobotFolder:
         self.policies = self.path / "policies"
         self.checkpoints = self.path / "checkpoints"
         self._robots = self.path / "robots"
-        self._task = self.path / "task.json"
+        self.task_file = self.path / "task.json"
 
     def task(self) -> TaskSpec:
         """Return the task of the session.
@@ -73,9 +74,9 @@ class RobotFolder:
         Raises:
             ConfigError: The folder holds no session.
         """
-        if not self._task.is_file():
+        if not self.task_file.is_file():
             raise ConfigError(f"'{self.path}' holds no session on a robot; start one with 'serfn robot run'")
-        return load_config(TaskSpec, self._task)
+        return load_config(TaskSpec, self.task_file)
 
     def robot_config(self) -> RobotRunConfig:
         """Return the configuration of the session."""
@@ -97,6 +98,10 @@ class RobotFolder:
     def promotions(self, name: str) -> Path:
         """Return the log of what the gate of one robot said."""
         return self._robot_file(name, "promotions.jsonl")
+
+    def cursor(self, name: str) -> Path:
+        """Return the file of how far one robot's experience was sent to a learner elsewhere."""
+        return self._robot_file(name, "sent.json")
 
     def interaction(self, name: str) -> Path:
         """Return the file of what one robot used of the budget."""
@@ -129,7 +134,7 @@ class RobotFolder:
 
     def write_task(self, task: TaskSpec) -> None:
         """Store the task of the session; from then on the folder holds one."""
-        write_atomically(self._task, json.dumps(task.to_dict(), indent=1))
+        write_atomically(self.task_file, json.dumps(task.to_dict(), indent=1))
 
     def _robot_file(self, name: str, file: str) -> Path:
         _check_name(name)
@@ -140,7 +145,7 @@ class RobotFolder:
     @property
     def exists(self) -> bool:
         """Whether a session was set up here."""
-        return self._task.is_file()
+        return self.task_file.is_file()
 
 
 def _check_name(name: str) -> None:
@@ -203,7 +208,7 @@ def session_config(trained: TrainConfig, policy: Path, config: RobotRunConfig) -
     )
     online: OnlineConfig = dataclasses.replace(
         trained.online,
-        episodes=config.budget.episodes if learning.place == "inline" and config.budget.episodes else _NEVER,
+        episodes=_NEVER,
         robot_minutes=None,
         episodes_per_round=learning.episodes_per_round,
         updates_per_round=learning.episodes_per_round * learning.updates_per_episode,

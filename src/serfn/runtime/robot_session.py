@@ -149,6 +149,7 @@ class RobotSession:
         self.on_roll_back: Callable[[], None] = lambda: None
         self._teleoperator = teleoperator
         self._quit = False
+        self._confirmed = person is None or is_simulation(config.robot)
         self.recorder = StoreRecorder(store, self.task, flush=config.flush)
         if self.recorder.recovered:
             self.watcher.note(f"{self.recorder.recovered} unfinished episodes are kept, as interrupted")
@@ -212,7 +213,9 @@ class RobotSession:
         Raises:
             RobotError: The robot cannot start.
         """
-        if not self._ready():
+        if not self._confirmed:
+            self._confirmed = self._wait_for_start("read the limits above, then press enter to let it move")
+        if not self._confirmed or not self._ready():
             return None
         index = self.use.episodes
         seed = torch_seed(self.config.seed, "episode", index) % 2**31
