@@ -28,7 +28,7 @@ class Reacher(gymnasium.Env):
     metadata = {"render_fps": 20, "render_modes": []}  # noqa: RUF012
     observation_names = ("joint_position.a", "joint_position.b", "joint_target.a", "joint_target.b", "time")
     observation_space = spaces.Box(-np.inf, np.inf, (5,), np.float32)
-    action_space = spaces.Box(np.float32([-0.5, -0.3]), np.float32([0.7, 0.9]))
+    action_space = spaces.Box(np.array([-0.5, -0.3], np.float32), np.array([0.7, 0.9], np.float32))
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
@@ -41,7 +41,7 @@ class Reacher(gymnasium.Env):
         return self._observe(), 1.0, self.steps == 50, False, {"is_success": True}
 
     def _observe(self) -> np.ndarray:
-        return np.float32([*self.positions, *self.positions, self.steps])
+        return np.array([*self.positions, *self.positions, self.steps], np.float32)
 
 
 class LeRobotArm:

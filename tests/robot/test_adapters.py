@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ from serfn.robot.adapters.impairments import Fault, Impairments
 from serfn.robot.adapters.lerobot import LeRobotRobot
 from serfn.robot.adapters.simulated import SimulatedRobot
 from serfn.robot.clock import ManualClock
-from serfn.robot.contract import RobotError, RobotInfo
+from serfn.robot.contract import RobotError
 
 
 class Integrator(gymnasium.Env):
@@ -33,7 +34,7 @@ class Integrator(gymnasium.Env):
         self.actions.append(round(float(action[0]), 6))
         steps = len(self.actions)
         info = {"is_success": steps > 5, "episode_metrics": {"steps": steps}}
-        return np.float32([steps]), 0.5, False, steps == 10, info
+        return np.full(1, steps, np.float32), 0.5, False, steps == 10, info
 
 
 def simulated(**kwargs: Any) -> tuple[SimulatedRobot, Integrator, ManualClock]:
@@ -184,7 +185,7 @@ def test_actions_are_named_after_the_joints_whose_targets_are_observed() -> None
     assert info.position_keys[0] == "joint_position.thumb_mcp"
     assert info.target_keys[-1] == "joint_target.pinky_pip"
     assert len(info.action.names) == 16
-    assert info.state_keys == env.unwrapped.observation_names
+    assert info.state_keys == env.get_wrapper_attr("observation_names")
 
 
 def test_an_environment_without_flat_spaces_is_refused() -> None:
@@ -209,13 +210,13 @@ def test_a_lerobot_robot_needs_bounds_for_its_own_actions() -> None:
 
 def test_robot_info_refuses_what_does_not_fit() -> None:
     good = FakeRobot(ManualClock()).info
-    for changes in (
+    wrong: list[dict[str, Any]] = [
         {"rest": (0.0,)},
         {"rest": (0.0, 0.0, 2.0)},
         {"position_keys": ("a",)},
         {"state_keys": ()},
         {"control_hz": 0.0},
-    ):
-        fields = {name: getattr(good, name) for name in good.__dataclass_fields__} | changes
+    ]
+    for changes in wrong:
         with pytest.raises(ConfigError):
-            RobotInfo(**fields)
+            dataclasses.replace(good, **changes)

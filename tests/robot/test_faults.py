@@ -39,7 +39,7 @@ class Script:
 
 
 class Late(InlineInference):
-    """Decisions come some time after they are asked for: the k-th after `late_s[k]`, the last one for ever."""
+    """Decisions come some time after they are asked for: the k-th after `late_s[k]`, the last for ever."""
 
     def __init__(self, actor: Any, clock: ManualClock, *late_s: float) -> None:
         super().__init__(actor, clock)
@@ -55,7 +55,7 @@ class Late(InlineInference):
 
 
 def assert_stopped(rig: Any, report: Any, kind: str) -> None:
-    """Latched by `kind`, at rest, motors off, the record cut, and nothing moves until a person releases it."""
+    """Latched by `kind`, at rest, motors off, the record cut, and nothing moves until a person says so."""
     assert report.cause is not None
     assert report.cause.kind == kind
     assert report.state == "holding"

@@ -16,6 +16,7 @@ from serfn.robot.chunk_buffer import ChunkBuffer, ExecutionConfig, Proposal
 from serfn.robot.contract import Operator, Referee, RobotError, Teleoperator, Verdict
 from serfn.robot.episode_recorder import EpisodeRecorder, Executed
 from serfn.robot.inference import ChunkInference
+from serfn.robot.priority import CONTROL_PRIORITY, real_time_priority
 from serfn.robot.recording import EndReason, EpisodeEnding, EpisodeHeader, EpisodeSink, RecordingError
 from serfn.robot.safety import Intervention, StopCause
 from serfn.robot.supervised import RestState, SupervisedRobot
@@ -35,6 +36,7 @@ class LoopConfig:
         deadline_fraction: A command sent later than this fraction of the period after its step's scheduled
             start has missed its deadline.
         first_chunk_s: How long the robot, at rest, waits for the first chunk of an episode.
+        real_time: Whether the control thread asks for real-time priority while an episode runs.
 
     Raises:
         ConfigError: A number is out of range.
@@ -45,6 +47,7 @@ class LoopConfig:
     wait_fraction: float = 0.5
     deadline_fraction: float = 0.75
     first_chunk_s: float = 5.0
+    real_time: bool = False
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:
@@ -136,7 +139,9 @@ class ControlLoop:
         episode = _Episode(EpisodeRecorder(self._sink, header, self._clock.now()))
         outcome: tuple[EndReason, str] = ("interrupted", "the loop was interrupted")
         try:
-            outcome = self._run(episode)
+            with real_time_priority(CONTROL_PRIORITY if self._config.real_time else None) as granted:
+                self.counts["real_time:refused"] += self._config.real_time and not granted
+                outcome = self._run(episode)
         except RecordingError as error:
             self.robot.supervisor.stop("recording", str(error), self._clock.now())
             outcome = "fault", str(error)

@@ -16,6 +16,7 @@ from serfn.core.protocols import ChunkActor
 from serfn.robot.chunk_buffer import ChunkDecision
 from serfn.robot.clock import Clock
 from serfn.robot.gate import LikelihoodGate
+from serfn.robot.priority import INFERENCE_PRIORITY, real_time_priority
 
 
 class ChunkInference(Protocol):
@@ -120,12 +121,21 @@ class ThreadedInference:
         actor: The policy.
         clock: The loop's clock.
         gate: The likelihood gate, if any.
+        real_time: Whether the thread asks for real-time priority, below that of the control thread.
     """
 
-    def __init__(self, actor: ChunkActor, clock: Clock, gate: LikelihoodGate | None = None) -> None:
+    def __init__(
+        self,
+        actor: ChunkActor,
+        clock: Clock,
+        gate: LikelihoodGate | None = None,
+        *,
+        real_time: bool = False,
+    ) -> None:
         self._actor = actor
         self._clock = clock
         self._gate = gate
+        self._priority = INFERENCE_PRIORITY if real_time else None
         self._changed = threading.Condition()
         self._request: tuple[np.ndarray, int] | None = None
         self._seed: int | None = None
@@ -167,6 +177,10 @@ class ThreadedInference:
         self._thread.join(timeout=2.0)
 
     def _work(self) -> None:
+        with real_time_priority(self._priority):
+            self._answer_requests()
+
+    def _answer_requests(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._request or self._seed is not None)
