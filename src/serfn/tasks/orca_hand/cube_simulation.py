@@ -10,7 +10,6 @@ policy sees.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,19 +24,17 @@ from serfn.tasks.orca_hand.model import (
     OBJECT_CONTYPE,
     Collision,
     PhysicsConfig,
-    joint_limits,
     palm_down_hand,
     set_motor_gain,
     tip_site,
 )
-from serfn.tasks.orca_hand.plant import Plant, Transmission
+from serfn.tasks.orca_hand.plant import Plant
 from serfn.tasks.orca_hand.rotation import quaternion_to_matrix, yaw_quaternion, yaw_twist
+from serfn.tasks.orca_hand.simulation import NOMINAL_MOTOR_GAIN, HandSimulation
 
 CUBE_SIZE_M = 0.045
 CUBE_MASS_KG = 0.05
 GRASP_CENTRE_M = np.array([0.0037, 0.0468, 0.1804])
-CONTROL_HZ = 20
-NOMINAL_MOTOR_GAIN = 2.0
 
 # Five fingers on the cube's faces, and the same posture opened by about 15 mm, in rad, ordered as `JOINTS`.
 # The static grasp holds the cube from any start within the default randomisation.
@@ -59,7 +56,6 @@ OPEN_RAD = np.array([
 ])  # fmt: skip
 
 _CLOSING_S, _SETTLING_S = 0.4, 0.3
-_DIVERGED = 1e4
 
 Snapshot = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Joint and object positions, their velocities, and the joint targets."""
@@ -161,21 +157,16 @@ FIXED = Randomization(
 )
 
 
-class CubeSimulation:
+class CubeSimulation(HandSimulation):
     """One hand holding one cube."""
 
     def __init__(self, plant: Plant, physics: PhysicsConfig) -> None:
         """Compile (or reuse) the model for a plant and physics settings."""
-        self.plant = plant
-        self.model = copy.copy(_compiled(plant.collision, physics, visual=False))
-        self.data = mujoco.MjData(self.model)
-        self.low, self.high = joint_limits(self.model)
+        super().__init__(_compiled(plant.collision, physics, visual=False), plant, physics)
         self.targets = GRASP_RAD.copy()
-        self._physics = physics
         self._cube = self.model.body("cube").id
         self._inertia = self.model.body_inertia[self._cube].copy()
         self._tips = [self.model.site(tip_site(finger)).id for finger in FINGERS]
-        self._transmission = Transmission(plant, 1 / CONTROL_HZ, physics.timestep_s)
 
     def randomize(self, ranges: Randomization, rng: np.random.Generator) -> None:
         """Draw mass, friction and motor gain."""
@@ -197,18 +188,16 @@ class CubeSimulation:
         """
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
-        self.targets = np.clip(targets, self.low, self.high)
+        self.hold(targets)
         pose = np.concatenate([GRASP_CENTRE_M + offset_m, yaw_quaternion(yaw_rad)])
         data.qpos[:NUM_JOINTS] = OPEN_RAD
-        data.ctrl[:NUM_JOINTS] = self.targets
-        for _ in range(round(_CLOSING_S / self._physics.timestep_s)):
+        for _ in range(round(_CLOSING_S / self.physics.timestep_s)):
             data.qpos[NUM_JOINTS:] = pose
             data.qvel[NUM_JOINTS:] = 0
             mujoco.mj_step(model, data)
         data.qpos[NUM_JOINTS:] = pose
         data.qvel[NUM_JOINTS:] = 0
-        mujoco.mj_step(model, data, round(_SETTLING_S / self._physics.timestep_s))
-        self._transmission.reset(self.targets)
+        self.settle(_SETTLING_S)
 
     def snapshot(self) -> Snapshot:
         """Return (positions, velocities, targets), enough to `restore` this moment."""
@@ -217,17 +206,9 @@ class CubeSimulation:
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot of this or another simulation."""
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:], self.data.qvel[:], self.targets = snapshot[0], snapshot[1], snapshot[2].copy()
-        self.data.ctrl[:NUM_JOINTS] = self.targets
+        self.data.qpos[:], self.data.qvel[:] = snapshot[0], snapshot[1]
+        self.hold(snapshot[2])
         mujoco.mj_forward(self.model, self.data)
-        self._transmission.reset(self.targets)
-
-    def step(self, targets: np.ndarray) -> None:
-        """Advance one control period (50 ms): the motors follow `targets` [17] through the transmission."""
-        self.targets = np.clip(targets, self.low, self.high)
-        for effective, steps in self._transmission.schedule(self.targets):
-            self.data.ctrl[:NUM_JOINTS] = effective
-            mujoco.mj_step(self.model, self.data, steps)
 
     def state(self) -> CubeState:
         """Return the true state, as views where possible: valid until the next step."""
@@ -243,11 +224,6 @@ class CubeSimulation:
             angular_velocity=qvel[n + 3 : n + 6],
             tips=self.data.site_xpos[self._tips],
         )
-
-    @property
-    def finite(self) -> bool:
-        """Whether the simulation is healthy: no NaN, and no speed that only a diverging solver can give."""
-        return bool(np.isfinite(self.data.qpos).all() and np.abs(self.data.qvel).max() < _DIVERGED)
 
 
 def visual_model(plant: Plant, physics: PhysicsConfig) -> mujoco.MjModel:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from serfn.tasks.orca_hand.cube_simulation import (
-    CONTROL_HZ,
     GRASP_CENTRE_M,
     GRASP_RAD,
     OBSERVATION_NAMES,
@@ -26,6 +25,7 @@ from serfn.tasks.orca_hand.cube_simulation import (
 from serfn.tasks.orca_hand.model import NUM_JOINTS, PhysicsConfig
 from serfn.tasks.orca_hand.plant import PLANTS
 from serfn.tasks.orca_hand.rotation import quaternion_to_matrix, wrap_angle
+from serfn.tasks.orca_hand.simulation import CONTROL_HZ
 
 ACTION_SCALE_RAD = 0.1
 ACTION_LIMIT = 1.5

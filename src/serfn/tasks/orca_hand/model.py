@@ -142,12 +142,6 @@ def link_body(link: str) -> str:
     return _PREFIX + link
 
 
-def joint_limits(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper motor targets [17] in radians."""
-    low, high = model.actuator_ctrlrange[:NUM_JOINTS].T
-    return low.copy(), high.copy()
-
-
 def set_motor_gain(model: mujoco.MjModel, gain: float | np.ndarray) -> None:
     """Set the position gain (Nm/rad) of the hand's motors; the damping that ships with the hand stays."""
     model.actuator_gainprm[:NUM_JOINTS, 0] = gain

@@ -9,7 +9,6 @@ One `ScissorsSimulation` is one hand with one pair of scissors and one tape. Tar
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from serfn.tasks.orca_hand.cut_rule import UNLOADED, CutRule, EdgeLoads, tape_crossing
 from serfn.tasks.orca_hand.model import JOINTS, NUM_JOINTS, PhysicsConfig, link_body, set_motor_gain, tip_site
-from serfn.tasks.orca_hand.plant import Plant, Transmission
+from serfn.tasks.orca_hand.plant import Plant
 from serfn.tasks.orca_hand.rotation import perturb_quaternion, quaternion_to_matrix, yaw_quaternion
 from serfn.tasks.orca_hand.scissors_conditions import ScissorsRandomization
 from serfn.tasks.orca_hand.scissors_geometry import (
@@ -32,11 +31,10 @@ from serfn.tasks.orca_hand.scissors_geometry import (
     rotation_z,
 )
 from serfn.tasks.orca_hand.scissors_scene import TAPE_NODES, compiled_scene
-from serfn.tasks.orca_hand.scissors_state import NUM_MOTORS, ScissorsState
+from serfn.tasks.orca_hand.scissors_state import ScissorsState
+from serfn.tasks.orca_hand.simulation import NOMINAL_MOTOR_GAIN, HandSimulation
 from serfn.tasks.orca_hand.wrist import NUM_WRIST_JOINTS, WRIST_JOINTS
 
-CONTROL_HZ = 20
-NOMINAL_MOTOR_GAIN = 2.0
 START_WRIST = np.array([0.15, -0.25, 0.42, 0.0, 0.0, 0.0])
 """Where the wrist starts (m, rad): beside and above the case."""
 
@@ -51,7 +49,6 @@ START_POSTURE_RAD = np.array([
 """Thumb, index and middle finger half bent, the others stretched out of the way, ordered as `JOINTS`."""
 
 _SETTLING_S = 0.4
-_DIVERGED = 1e4
 _NEAR_TAPE_M = 0.2
 # A link is taken to pass through a loop if it crosses the loop's plane inside its opening, or just within the
 # tube around it, where a finger pressed against the loop may be.
@@ -60,20 +57,17 @@ _PIERCED = 1.15
 _THUMB, _FINGER, _SCISSORS, _CASE = 1, 2, 4, 8
 
 
-class ScissorsSimulation:
+class ScissorsSimulation(HandSimulation):
     """One hand on a wrist, one pair of scissors in its case, one tape."""
 
     def __init__(self, plant: Plant, physics: PhysicsConfig) -> None:
         """Compile (or reuse) the model for a plant and physics settings."""
-        self.plant, self.cut_rule = plant, CutRule()
-        model = self.model = copy.copy(compiled_scene(plant.collision, physics, visual=False))
-        self.data = mujoco.MjData(model)
-        self._physics = physics
-        self._nominal = copy.copy(model)
-        wrist = [model.actuator(name).id for name in WRIST_JOINTS]
-        self._motors = np.array([*wrist, *range(NUM_JOINTS)])
-        self.low, self.high = (bound.copy() for bound in model.actuator_ctrlrange[self._motors].T)
-        self.targets = np.zeros(NUM_MOTORS)
+        scene = compiled_scene(plant.collision, physics, visual=False)
+        wrist = [scene.actuator(name).id for name in WRIST_JOINTS]
+        play = np.concatenate([np.zeros(NUM_WRIST_JOINTS), np.ones(NUM_JOINTS)])
+        super().__init__(scene, plant, physics, [*wrist, *range(NUM_JOINTS)], play)
+        self.cut_rule = CutRule()
+        self._nominal, model = scene, self.model
         self._joints = np.array(
             [model.joint(name).qposadr[0] for name in (*WRIST_JOINTS, *map(link_body, JOINTS))]
         )
@@ -88,8 +82,6 @@ class ScissorsSimulation:
         self._blades = {half: model.geom(f"{half}_blade").id for half in self._halves}
         self._is_tape, self._kind = self._geom_kinds()
         self._chains = {finger: self._chain(finger) for finger in ("thumb", "index", "middle")}
-        play = np.concatenate([np.zeros(NUM_WRIST_JOINTS), np.ones(NUM_JOINTS)])
-        self._transmission = Transmission(plant, 1 / CONTROL_HZ, physics.timestep_s, play)
 
     def randomize(self, ranges: ScissorsRandomization, rng: np.random.Generator) -> None:
         """Draw mass, friction, hinge friction and motor gain."""
@@ -130,18 +122,9 @@ class ScissorsSimulation:
         data.qpos[self._pose + 3 : self._pose + 7] = _quaternion(case_rotation @ HAND_AXES)
         widths = np.repeat([ranges.hand_m, ranges.hand_rad], 3)
         wrist = START_WRIST + widths * rng.uniform(-1, 1, NUM_WRIST_JOINTS)
-        self.targets = np.clip(np.concatenate([wrist, START_POSTURE_RAD]), self.low, self.high)
+        self.hold(np.concatenate([wrist, START_POSTURE_RAD]))
         data.qpos[self._joints] = self.targets
-        data.ctrl[self._motors] = self.targets
-        self._transmission.reset(self.targets)
-        mujoco.mj_step(model, data, round(_SETTLING_S / self._physics.timestep_s))
-
-    def step(self, targets: np.ndarray) -> None:
-        """Advance one control period (50 ms): the motors follow `targets` [23] through the transmission."""
-        self.targets = np.clip(targets, self.low, self.high)
-        for effective, steps in self._transmission.schedule(self.targets):
-            self.data.ctrl[self._motors] = effective
-            self.advance(steps)
+        self.settle(_SETTLING_S)
 
     def advance(self, steps: int) -> None:
         """Advance by simulation steps under the present motor targets, watching the tape when it is near."""
@@ -153,6 +136,8 @@ class ScissorsSimulation:
             return
         for _ in range(steps):
             mujoco.mj_step(model, data)
+            if data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
+                return  # diverged: everything touches everything now, which takes a hundred times longer
             pivot, rotation = self._scissors_pose()
             nodes = (data.site_xpos[self._nodes] - pivot) @ rotation
             crossing = tape_crossing(nodes)
@@ -211,12 +196,6 @@ class ScissorsSimulation:
             angle_rate=state.angle_rate + 10 * plant.object_velocity_noise * draw(),
             tape_middle=state.tape_middle + position * draw(3),
         )
-
-    @property
-    def finite(self) -> bool:
-        """Whether the simulation is healthy: no NaN, and no speed that only a diverging solver can give."""
-        data = self.data
-        return bool(np.isfinite(data.qpos).all() and np.abs(data.qvel).max() < _DIVERGED)
 
     def _scissors_pose(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the pivot [3] and the scissors frame [3, 3]: the bisector of the halves."""
