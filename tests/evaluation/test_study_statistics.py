@@ -146,7 +146,10 @@ def test_dip_and_grid() -> None:
     [
         (lambda: stratified_bootstrap_interval([], rng=np.random.default_rng(0)), "no tasks"),
         (lambda: stratified_bootstrap_interval([[]], rng=np.random.default_rng(0)), "no values"),
-        (lambda: probability_of_improvement([[1]], [[1], [2]], rng=np.random.default_rng(0)), "1 and 2 tasks"),
+        (
+            lambda: probability_of_improvement([[1]], [[1], [2]], rng=np.random.default_rng(0)),
+            "1 and 2 tasks",
+        ),
         (lambda: paired_interval([1, 2], [1]), "2 and 1 values"),
         (lambda: mean_height([1, 2], [0, 0], 2), "must start at 0"),
         (lambda: mean_height([0, 2], [0, 0], -1), "until is -1"),

@@ -73,8 +73,10 @@ def _figures(
     probed = [panel for panel in panels.get(task, ()) if panel.ways is not None]
     if probed:
         figures["modes"] = _modes(probed, palette)
+        drawn = {index: panel for index, panel in enumerate(probed) if panel.paths}
         figures |= {
-            f"paths-{index}": _paths(panel, palette) for index, panel in enumerate(probed) if panel.paths
+            f"paths-{index}": _paths(panel, _frame(list(drawn.values())), palette)
+            for index, panel in drawn.items()
         }
     return figures
 
@@ -184,9 +186,12 @@ def _way_colors(ways: Sequence[WayShares], palette: Palette) -> dict[str, str]:
     return {**colors, FAILED: palette.grid}
 
 
-def _paths(panel: PolicyPanel, palette: Palette) -> Figure:
+def _paths(panel: PolicyPanel, frame: tuple[float, float, float, float], palette: Palette) -> Figure:
     """Paths from one start; failures in the second colour, with a cross where they end."""
-    figure = Figure(figsize=(_FACET_INCHES[0], _FACET_INCHES[0]), layout="constrained")
+    left, right, bottom, top = frame
+    width = _FACET_INCHES[0]
+    shape = min(2.0, max(0.4, (top - bottom) / (right - left)))
+    figure = Figure(figsize=(width, 0.3 + (width - 0.4) * shape), layout="constrained")
     axes = figure.subplots()
     style_axes(axes, palette)
     axes.grid(visible=False)
@@ -198,8 +203,18 @@ def _paths(panel: PolicyPanel, palette: Palette) -> Figure:
         axes.plot(x, y, color=color, lw=0.9, alpha=0.6)
         if not success:
             axes.plot(x[-1], y[-1], color=color, marker="x", ms=4)
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
     return figure
+
+
+def _frame(panels: Sequence[PolicyPanel]) -> tuple[float, float, float, float]:
+    """Common limits (left, right, bottom, top) of all paths and obstacles, with a margin."""
+    corners = [point for panel in panels for points, _ in panel.paths for point in points]
+    for panel in panels:
+        corners += [(x + side * r, y + side * r) for x, y, r in panel.circles for side in (-1, 1)]
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    margin = 0.04 * float((high - low).max() or 1.0)
+    return low[0] - margin, high[0] + margin, low[1] - margin, high[1] + margin
 
 
 def _bars(count: int, palette: Palette, *, legend: bool = False) -> tuple[Figure, Axes]:

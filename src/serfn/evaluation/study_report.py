@@ -19,7 +19,7 @@ from serfn.evaluation.study_tables import RunRow, method_rows, overall_better, r
 from serfn.evaluation.study_words import interval_cell, overall_outcome, seeds_words, verdict_sentences
 
 
-def write_study_report(folder: Path) -> Path:
+def write_study_report(folder: Path) -> tuple[Path, tuple[str, ...]]:
     """Write `report.html` into a study's folder, and its figures and tables into `report_files/`.
 
     The page needs no other file and no network. A study that is not complete can be reported too.
@@ -28,7 +28,7 @@ def write_study_report(folder: Path) -> Path:
         folder: Folder of a study, see `serfn.runtime.study`.
 
     Returns:
-        Path of the page.
+        Path of the page, and its verdicts, one sentence per task.
 
     Raises:
         DataError: The folder is no study or holds a broken file.
@@ -46,19 +46,20 @@ def write_study_report(folder: Path) -> Path:
         for task in record.tasks
         if any(row.task == task for row in methods)
     ]
+    verdicts = tuple(verdict_sentences(record, methods))
     page = page_template("study_template.html").substitute(
         style=page_style(),
         title=escape(record.title),
         subtitle=escape(_subtitle(record)),
         outcome=overall_outcome(methods),
-        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in verdict_sentences(record, methods)),
+        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in verdicts),
         sections=_diverged(record) + "".join(sections) + _overall(record, rows),
         methods=_methods(record),
         version=version("serfn"),
     )
     path = folder / "report.html"
     write_atomically(path, page)
-    return path
+    return path, verdicts
 
 
 def _subtitle(record: StudyRecord) -> str:

@@ -11,6 +11,7 @@ from serfn.evaluation.study_record import StudyRecord
 from serfn.evaluation.study_tables import MethodRow, Outcome
 
 _DASH = "\N{EN DASH}"
+_MOST_NAMES = 3
 
 
 def verdict_sentences(record: StudyRecord, rows: Sequence[MethodRow]) -> list[str]:
@@ -92,22 +93,29 @@ def _verdict(record: StudyRecord, task: str, rows: Sequence[MethodRow]) -> str:
     if not compared:
         return f"{start}nothing to compare yet."
     rivals = [row for row in compared if row.method not in record.ablations]
-    parts = [_standing(record, rivals, "methods")] if rivals else []
     variants = [row for row in compared if row.method in record.ablations]
+    sentences = []
+    if rivals:
+        sentences.append(f"{ours} is {_standing(record, rivals, 'methods')}.")
     if variants:
-        parts.append(_standing(record, variants, "own variants"))
+        subject = "it" if rivals else ours
+        sentences.append(f"Of its variants, {subject} is {_standing(record, variants, '')}.")
     seeds = seeds_words([row.seeds for row in compared])
-    return f"{start}{ours} is {'; '.join(parts)}. Final scores, paired over {seeds}."
+    return f"{start}{' '.join(sentences)} Final scores, paired over {seeds}."
 
 
-def _standing(record: StudyRecord, rows: Sequence[MethodRow], what: str) -> str:
+def _standing(record: StudyRecord, rows: Sequence[MethodRow], noun: str) -> str:
     groups: dict[Outcome, list[str]] = {"ahead": [], "behind": [], "open": []}
     for row in rows:
         groups[row.outcome].append(record.methods[row.method].label)
-    parts = [f"ahead of {len(groups['ahead'])} of {len(rows)} {what}"]
+    ahead = len(groups["ahead"])
+    parts = [f"ahead of {ahead or 'none'} of {len(rows)} {noun}".rstrip()]
     if groups["behind"]:
-        parts.append(f"behind {', '.join(groups['behind'])}")
+        parts.append(f"behind {_names(groups['behind'])}")
     if groups["open"]:
-        shown = ", ".join(groups["open"]) if len(groups["open"]) <= 4 else str(len(groups["open"]))
-        parts.append(f"with no difference shown from {shown}")
+        parts.append(f"with no difference shown from {_names(groups['open'])}")
     return ", ".join(parts)
+
+
+def _names(labels: Sequence[str]) -> str:
+    return "; ".join(labels) if len(labels) <= _MOST_NAMES else f"{len(labels)} others"
