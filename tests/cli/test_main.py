@@ -353,14 +353,15 @@ def test_existing_run_is_not_overwritten(run: Path, demos: Path, capsys: pytest.
 
 def test_a_changed_configuration_cannot_be_resumed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run / "config.json").read_text()
-    message = refused(capsys, "train", "--resume", "--out", run, "--set", "agent.discount=0.9")
+    message = refused(capsys, "train", "--resume", run, "--set", "agent.discount=0.9")
     assert "agent.discount: stored" in message and "now 0.9" in message
     assert (run / "config.json").read_text() == before
 
 
 def test_resume_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--out" in refused(capsys, "train", "--resume")
-    assert "no run to resume" in refused(capsys, "train", "--resume", "--out", tmp_path)
+    assert "--resume" in refused(capsys, "train", "--resume")
+    assert "no run to resume" in refused(capsys, "train", "--resume", tmp_path)
+    assert "leave out --out" in refused(capsys, "train", "--resume", tmp_path, "--out", tmp_path / "other")
 
 
 def test_interruption_says_how_to_go_on(
@@ -370,5 +371,5 @@ def test_interruption_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("serfn.runtime.train.train", interrupt)
-    assert main(["train", "--resume", "--out", str(run)]) == 130
-    assert f"interrupted; resume with: serfn train --out {run} --resume" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run)]) == 130
+    assert f"interrupted; resume with: serfn train --resume {run}" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def train(
     out: Annotated[Path | None, optional("FOLDER", "a new one below runs/")] = None,
     seed: Annotated[int | None, optional("INT", "0")] = None,
     stages: Annotated[str | None, optional("NAMES", "all four")] = None,
-    resume: bool = False,
+    resume: Annotated[Path | None, optional("FOLDER", "a new run")] = None,
     env: Annotated[str | None, optional("ID", "the task's")] = None,
     demos: Annotated[Path | None, optional("PATH", "recorded from the task's teacher")] = None,
     plant: Annotated[str | None, optional("NAME", "field")] = None,
@@ -49,7 +49,7 @@ def train(
         out: Run folder to write.
         seed: Seed of everything random.
         stages: Stages to run, separated by commas: imitation, critic_warmup, offline, online.
-        resume: Continue the run in --out with its own configuration.
+        resume: Run folder to continue, with its own configuration, from the last checkpoint.
         env: Any Gymnasium environment instead of a task, such as gymnasium_robotics:AdroitHandDoor-v1; the
             package in front of the colon registers it.
         demos: Demonstrations in any format that 'serfn data convert' reads; needed with --env.
@@ -61,8 +61,10 @@ def train(
     from serfn.evaluation.run_record import load_run
     from serfn.runtime.train import train as run_training
 
-    if resume:
-        settings, folder = _stored(out)
+    if resume is not None:
+        if out is not None and out != resume:
+            raise ConfigError(f"--resume {resume} continues in its folder; leave out --out {out}")
+        settings, folder = _stored(resume), resume
     else:
         settings = _chosen(task, budget, env, config, demos)
         label = task if env is None else env.rpartition(":")[2].replace("/", "-")
@@ -76,23 +78,21 @@ def train(
         with make_progress() as progress:
             # Names that do not exist are refused by the stages themselves.
             names = cast(Any, None if stages is None else tuple(name.strip() for name in stages.split(",")))
-            run_training(settings, folder, resume=resume, stages=names, progress=progress)
+            run_training(settings, folder, resume=resume is not None, stages=names, progress=progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"resume with: serfn train --out {folder} --resume") from None
+        raise KeyboardInterrupt(f"resume with: serfn train --resume {folder}") from None
     page = write_report(folder)
     print_run(console, load_run(folder))
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
-def _stored(out: Path | None) -> tuple[TrainConfig, Path]:
+def _stored(folder: Path) -> TrainConfig:
     from serfn.training.config import TrainConfig
 
-    if out is None:
-        raise ConfigError("--resume needs the run folder; name it with --out")
-    path = out / "config.json"
+    path = folder / "config.json"
     if not path.is_file():
-        raise ConfigError(f"there is no run to resume in '{out}' (no config.json); start it without --resume")
-    return load_config(TrainConfig, path), out
+        raise ConfigError(f"there is no run to resume in '{folder}' (no config.json); start one with --out")
+    return load_config(TrainConfig, path)
 
 
 def _chosen(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serfn.core.config import to_dict
-from serfn.core.errors import SerfnError
+from serfn.core.errors import CheckpointError, SerfnError
 from serfn.core.protocols import ChunkActor
 from serfn.core.results import EvaluationResult
 from serfn.core.seeding import torch_seed
@@ -20,6 +20,7 @@ from serfn.policies.bundle import save_bundle
 from serfn.runtime.evaluate import load_actor
 from serfn.runtime.films import add_film
 from serfn.runtime.interrupt import deferred_interrupt
+from serfn.runtime.online_experience import EXPERIENCE, OnlineExperience, fingerprint
 from serfn.runtime.progress import Progress
 from serfn.runtime.run_log import RunLog
 from serfn.runtime.simulations import Simulations
@@ -78,6 +79,8 @@ class Run:
         self.config, self.folder, self.task = config, folder, task
         self.simulations, self.films, self.progress = simulations, films, progress
         self.log = RunLog(folder)
+        self.experience = OnlineExperience(folder / EXPERIENCE, task, self._episode_seed)
+        self._demonstrations = fingerprint(demonstrations)
         self._shown = 0
         self._clock = time.monotonic()
         self._latest: EvaluationResult | None = None
@@ -94,7 +97,8 @@ class Run:
             note=progress.note,
             alarm=self._alarm,
             should_stop=lambda: self._stop(),
-            extra_state=lambda: {"position": self.log.position()},
+            extra_state=lambda: {"position": self.log.position(), "demonstrations": self._demonstrations},
+            episodes=self.experience,
         )
         self._stop = lambda: False
 
@@ -105,8 +109,19 @@ class Run:
 
     def execute(self, stages: Sequence[StageName], resuming: bool) -> RunResult:
         """Run the stages, from the last checkpoint if `resuming`, and write films and the best policy."""
+        with self.experience:
+            for note in self.experience.notes:
+                self.progress.note(note)
+            return self._execute(stages, resuming)
+
+    def _execute(self, stages: Sequence[StageName], resuming: bool) -> RunResult:
         if resuming:
             extra = self.session.resume()
+            if extra.get("demonstrations", self._demonstrations) != self._demonstrations:
+                raise CheckpointError(
+                    f"the demonstrations have changed since the checkpoint in '{self.folder}'; resume with "
+                    "the ones of the run, or choose a new run folder"
+                )
             self.log.truncate(extra["position"], self.state.updates)
             self.progress.note(f"resumed in stage {self.state.stage} at update {self.state.step}")
         complete = False
@@ -164,18 +179,24 @@ class Run:
             self._count_seconds()
         return result
 
+    def _episode_seed(self, number: int) -> int:
+        """Return the seed of online episode `number` of this run."""
+        return torch_seed(self.config.seed, "episode", number) % 2**31
+
     def _collect(self, actor: BestOfNActor, episodes: int, first_episode: int) -> list[Episode]:
-        seeds = [
-            torch_seed(self.config.seed, "episode", number) % 2**31
-            for number in range(first_episode, first_episode + episodes)
-        ]
-        return rollout(
-            self.simulations.up_to(episodes),
-            actor,
-            seeds=seeds,
-            threads=self.simulations.threads,
-            policy_version=self.state.updates,
-        )
+        envs = self.simulations.up_to(episodes)
+
+        def run(seeds: Sequence[int]) -> list[Episode]:
+            return rollout(
+                envs,
+                actor,
+                seeds=seeds,
+                threads=self.simulations.threads,
+                policy_version=self.state.updates,
+                record=self.experience.record,
+            )
+
+        return self.experience.collect(first_episode, episodes, len(envs), run)
 
     def _report(self, means: dict[str, float]) -> None:
         state = self.state

@@ -9,6 +9,7 @@ Run folder::
     gates.json             what was promoted, and why
     alarms.jsonl           what looked suspicious; missing if nothing did
     demonstrations.npz     demonstrations, if this run collected them
+    experience/            online episodes as they were executed, see `serfn.data.store.store`
     checkpoints/           see `serfn.training.checkpoint`
     films/                 film strips of the policy after imitation and at the end
     policy/                the best policy as a bundle, see `serfn.policies.bundle`
@@ -23,14 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from serfn.core.config import to_dict
-from serfn.core.errors import ConfigError, DataError
+from serfn.core.errors import CheckpointError, ConfigError, DataError
 from serfn.core.files import write_atomically
 from serfn.core.spec import TaskSpec
 from serfn.core.words import number
 from serfn.data.datasets import load_demonstrations
 from serfn.data.demonstrations import Demonstrations, check_coverage
+from serfn.data.store.store import EpisodeStore, is_store
 from serfn.evaluation.environments import try_out
 from serfn.runtime.collect import collect as collect_demonstrations
+from serfn.runtime.online_experience import EXPERIENCE
 from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.run import Run, RunResult
 from serfn.runtime.simulations import Simulations
@@ -60,8 +63,8 @@ def train(
     Args:
         config: Configuration.
         run_dir: Run folder.
-        resume: Continue a run of the same configuration from its last checkpoint; a folder without one starts
-            anew.
+        resume: Continue a run of the same configuration from its last checkpoint. Where nothing was learnt
+            yet, the run starts; where a checkpoint should be and is not, it is refused.
         stages: Names of the stages to run; None runs all four.
         films: Record film strips where the environment renders.
         progress: Watches.
@@ -98,7 +101,10 @@ def train(
             )
         if given is not None:
             make_prior(config, task, given.episodes)
+        begun = (folder / "config.json").exists()
         resuming = _open_folder(folder, config, resume)
+        if begun and not resuming:
+            progress.note(f"'{folder}' was stopped before its first checkpoint: it starts from the beginning")
         demonstrations = given or _collect_or_load(config, folder, task, progress)
         for note in _notes(demonstrations, config):
             progress.note(f"demonstrations: {note}")
@@ -110,13 +116,15 @@ def train(
 
 def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
     """Make the run folder, or return True if it holds a checkpoint to resume from."""
-    resumable = target(folder / "checkpoints", "last") is not None
-    if resume and resumable:
-        resolve(folder / "checkpoints", "last")
+    checkpoints = folder / "checkpoints"
+    if resume and target(checkpoints, "last") is not None:
+        resolve(checkpoints, "last")
         return True
     started = folder / "config.json"
     if started.exists() and not resume:
         raise ConfigError(f"'{folder}' already holds a run; resume it, or choose another folder")
+    if resume:
+        _refuse_to_lose_progress(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(started, json.dumps(to_dict(config), indent=1))
@@ -125,6 +133,20 @@ def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
     for name in ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "alarms.jsonl"):
         (folder / name).unlink(missing_ok=True)
     return False
+
+
+def _refuse_to_lose_progress(folder: Path) -> None:
+    """Raise if a run without a checkpoint has got anywhere: starting it anew would hide what is missing."""
+    traces = [folder / name for name in ("metrics.jsonl", "evaluations.jsonl")]
+    found = [path.name for path in traces if path.exists() and path.stat().st_size]
+    found += [path.name for path in (folder / "checkpoints").glob("[0-9]*")]
+    if is_store(folder / EXPERIENCE) and len(EpisodeStore(folder / EXPERIENCE)):
+        found.append(EXPERIENCE)
+    if found:
+        raise CheckpointError(
+            f"'{folder}' has no checkpoint to resume from, but traces of progress ({', '.join(found)}); "
+            "restore 'checkpoints/last.json' and the folder that it names, or start in a new folder"
+        )
 
 
 def _notes(demonstrations: Demonstrations, config: TrainConfig) -> list[str]:

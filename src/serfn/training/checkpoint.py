@@ -7,7 +7,8 @@ Layout of a checkpoint root::
         state.json              the tree of values, tensors replaced by their names
         state.safetensors       the tensors
         config.json             the configuration of the run
-      episodes/                 online episodes, one file per round, see `serfn.training.episode_log`
+      episodes/                 online episodes, one file per round, where the surroundings have no store for
+                                them, see `serfn.training.episode_log`
       last.json  best.json      pointers: {"folder": "00003500"}
 
 A folder appears under its final name only when it is complete and flushed to disk, and a pointer is replaced
@@ -59,8 +60,7 @@ class CheckpointStore:
         if keep < 1:
             raise CheckpointError(f"keep is {keep}; at least 1 checkpoint must stay")
         self.root = Path(root)
-        # Through JSON once, so that tuples compare equal to the lists that come back from disk.
-        self._config: dict[str, Any] = json.loads(json.dumps(config))
+        self._config = as_stored(config)
         self._keep = keep
 
     def save(self, step: int, tree: Tree, *, best: bool = False) -> Path:
@@ -197,6 +197,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
     except (OSError, json.JSONDecodeError, KeyError) as error:
         raise CheckpointError(f"checkpoint '{folder}' has no readable config.json: {error}") from error
+
+
+def as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values as they come back from disk: tuples as lists."""
+    return json.loads(json.dumps(values))
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

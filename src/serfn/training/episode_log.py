@@ -1,10 +1,15 @@
-"""Online episodes on disk, one safetensors file per round, written once and read back on a resume."""
+"""Where a session keeps its online episodes, to read them back on a resume.
+
+A session of its own writes one safetensors file per round, which needs nothing beyond what the learner needs;
+`runtime` gives it the experience store of the run instead.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -16,6 +21,37 @@ from serfn.data.episode import Episode
 
 _ARRAYS = ("observations", "actions", "rewards", "chunk_starts")
 _VALUES = ("terminated", "truncated", "success", "seed", "policy_version", "metrics")
+
+
+class EpisodeLog(Protocol):
+    """Keeps the online episodes of a run, in the order of their collection."""
+
+    def keep(self, index: int, episodes: Sequence[Episode]) -> object:
+        """Make the episodes of round `index` durable, before anything is learnt from them."""
+        ...
+
+    def load(self, rounds: int, episodes: int) -> Sequence[Episode]:
+        """Return all `episodes` of the first `rounds` rounds, or raise `CheckpointError`."""
+        ...
+
+
+class RoundFiles:
+    """An `EpisodeLog` of one file per round.
+
+    Args:
+        folder: Folder of the files; made on the first round.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, index: int, episodes: Sequence[Episode]) -> Path:
+        """See `save_round`."""
+        return save_round(self._folder, index, episodes)
+
+    def load(self, rounds: int, episodes: int) -> list[Episode]:
+        """See `load_rounds`."""
+        return load_rounds(self._folder, rounds)
 
 
 def save_round(folder: Path, index: int, episodes: Sequence[Episode]) -> Path:

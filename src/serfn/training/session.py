@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from serfn.core.config import to_dict
+from serfn.core.errors import CheckpointError
 from serfn.core.seeding import generator
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
 from serfn.training.build import fit_statistics, make_agent, make_prior, make_stages
-from serfn.training.checkpoint import CheckpointStore
+from serfn.training.checkpoint import CheckpointStore, as_stored, differing_keys
 from serfn.training.config import TrainConfig
-from serfn.training.episode_log import load_rounds, save_round
+from serfn.training.episode_log import EpisodeLog, RoundFiles
 from serfn.training.rewards import learning_rewards
 from serfn.training.stages.base import run_stages
 from serfn.training.stages.context import (
@@ -52,6 +52,7 @@ class TrainingSession:
         alarm: Takes one sentence about something suspicious.
         should_stop: Asked between updates; True ends the run after a checkpoint.
         extra_state: Values of the surroundings to keep in each checkpoint, such as positions in log files.
+        episodes: Keeps online episodes; None keeps them beside the checkpoints.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class TrainingSession:
         alarm: Callable[[str], None] = lambda text: None,
         should_stop: Callable[[], bool] = lambda: False,
         extra_state: Callable[[], dict[str, Any]] = dict,
+        episodes: EpisodeLog | None = None,
     ) -> None:
         self.config = config
         self.store = CheckpointStore(folder, to_dict(config))
-        self._episodes_folder = folder / "episodes"
+        self._episodes = RoundFiles(folder / "episodes") if episodes is None else episodes
         self._extra_state = extra_state
         agent = make_agent(config, task)
         prior = make_prior(config, task, demonstrations)
@@ -94,7 +96,7 @@ class TrainingSession:
                 note=note,
                 alarm=alarm,
                 should_stop=should_stop,
-                keep_episodes=partial(save_round, self._episodes_folder),
+                keep_episodes=self._episodes.keep,
             ),
             evaluate=evaluate,
             collect=collect,
@@ -115,10 +117,16 @@ class TrainingSession:
         """Continue from the last checkpoint; return the `extra_state` stored with it.
 
         Raises:
-            CheckpointError: There is none, it is damaged, or it belongs to another configuration.
+            CheckpointError: There is none, it is damaged, it belongs to another configuration or task, or
+                online episodes are missing.
         """
         ctx = self.context
         tree = self.store.load("last", device=ctx.agent.device)
+        if differing := differing_keys(tree["task"], as_stored(ctx.task.to_dict())):
+            raise CheckpointError(
+                f"the checkpoint in '{self.store.root}' is for another task ({'; '.join(differing)}); resume "
+                "with the environment of the run"
+            )
         ctx.agent.load_state_dict(tree["agent"])
         ctx.rng.bit_generator.state = tree["rng"]
         ctx.best_policy = tree["best_policy"]
@@ -127,7 +135,7 @@ class TrainingSession:
         data = ctx.state.stage_data
         if "rounds" in data:
             data["returns"] = []
-            add_online_episodes(ctx, load_rounds(self._episodes_folder, data["rounds"]))
+            add_online_episodes(ctx, self._episodes.load(data["rounds"], ctx.state.episodes))
         return tree["extra"]
 
     def _save(self, best: bool) -> None:

@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from serfn.core.errors import DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.replay import ChunkReplay
 from serfn.data.store.labels import LabelChange
-from serfn.data.store.loading import add_stored, load_store
+from serfn.data.store.loading import add_stored
 from serfn.data.store.store import EpisodeStore
 from serfn.data.store.writer import StoreWriter
 
@@ -36,15 +34,3 @@ def test_a_replay_follows_a_store_that_grows(folder: Path, toys: Any) -> None:
     batch = replay.windows(np.array([14]))
     np.testing.assert_array_equal(batch.actions[0], SPEC.normalize(item.actions[:3]))
     np.testing.assert_array_equal(batch.interventions[0], item.interventions[:3])
-
-
-def test_a_store_serves_as_demonstrations(folder: Path, toys: Any) -> None:
-    with pytest.raises(DataError, match="holds no episodes"):
-        load_store(folder)
-    with StoreWriter(folder) as writer:
-        for seed in range(2):
-            writer.add(toys.random(seed))
-    EpisodeStore(folder).relabel(0, LabelChange(source="operator", discard=True))
-    demonstrations = load_store(folder)
-    assert len(demonstrations.episodes) == 1 and demonstrations.action_spec == SPEC
-    toys.assert_equal(demonstrations.episodes[0], toys.random(1, images={}))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from serfn.core.errors import DataError
-from serfn.data.demonstrations import Demonstrations
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
 from serfn.data.store.store import EpisodeStore
@@ -41,16 +38,3 @@ def add_stored(
         if number > after and not store.labels(number).discard:
             replay.add(to_learning(store.episode(number, images=False)))
     return max(store.numbers, default=after)
-
-
-def load_store(path: Path) -> Demonstrations:
-    """Read a store as demonstrations, without images and without the episodes that were set aside.
-
-    Raises:
-        DataError: There is no store, it is empty, or an episode is damaged or outside the action bounds.
-    """
-    store = EpisodeStore(path)
-    episodes = tuple(store.episodes(images=False))
-    if not episodes:
-        raise DataError(f"store '{path}' holds no episodes; record or convert some first")
-    return Demonstrations(episodes, store.task.action)
