@@ -36,6 +36,13 @@ def test_presets_survive_a_file(budget: Any) -> None:
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 
+def test_the_diagnostic_keeps_its_networks_small() -> None:
+    config = preset("diagnostic", "demo")
+    assert (config.env, config.plant) == ("serfn/PointObstacle-v0", "field")
+    assert config.chunk_size * 2 == 20 and config.critic.width <= 64
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
 def test_full_budget_is_the_robot_time_of_the_paper() -> None:
     assert preset("cube", "full").online.episodes * 20 / 60 == 105
 

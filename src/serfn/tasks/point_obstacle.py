@@ -41,6 +41,9 @@ OBSTACLE_RADIUS_M = 0.3
 ARENA_M = (1.3, 0.9)
 """The arena is the rectangle |x| ≤ 1.3 m, |y| ≤ 0.9 m."""
 
+BESIDE_M = (-0.3, 0.25)
+"""Where the demonstrator drives straight ahead, past the obstacle, along x."""
+
 _RESPONSE = 0.5
 _PIXELS_PER_M = 100
 
@@ -166,29 +169,42 @@ class PointObstacle(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 class PointDemonstrator:
-    """Steers by a waypoint beside the obstacle, then to the goal; slow, unsteady, and sometimes too close.
+    """Hesitates, steers past the obstacle at some distance, then to the goal; slow and unsteady.
 
     It keeps one side for the whole episode.
     """
 
     def __init__(
-        self, side: float, clearance_m: float, speed_m_s: float, wobble_m_s: float, rng: np.random.Generator
+        self,
+        side: float,
+        clearance_m: float,
+        speed_m_s: float,
+        wobble_m_s: float,
+        hesitation: int,
+        rng: np.random.Generator,
     ) -> None:
-        """Choose side, distance of the waypoint from the middle line, speed and size of the wobble."""
+        """Choose side, distance from the middle line, speed, size of the wobble, and steps before it starts."""
         self.side, self.clearance_m = side, clearance_m
         self.speed_m_s, self.wobble_m_s = speed_m_s, wobble_m_s
+        self._waiting = hesitation
         self._rng = rng
         self._wobble = np.zeros(2)
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Return the commanded velocity [2] for an observation [4]."""
         position = observation[:2].astype(np.float64)
-        passed = position[0] > 0.0
-        waypoint = np.array((GOAL_X_M, 0.0) if passed else (0.05, self.side * self.clearance_m))
+        if position[0] < BESIDE_M[0] - 0.05:
+            waypoint = np.array((BESIDE_M[0], self.side * self.clearance_m))
+        elif position[0] < BESIDE_M[1] - 0.05:
+            waypoint = np.array((BESIDE_M[1], self.side * self.clearance_m))
+        else:
+            waypoint = np.array((GOAL_X_M, 0.0))
         direction = waypoint - position
         direction /= max(float(np.linalg.norm(direction)), 1e-6)
         self._wobble = 0.7 * self._wobble + self.wobble_m_s * self._rng.standard_normal(2)
-        return np.clip(self.speed_m_s * direction + self._wobble, -1.0, 1.0)
+        self._waiting -= 1
+        speed = 0.0 if self._waiting >= 0 else self.speed_m_s
+        return np.clip(speed * direction + self._wobble, -1.0, 1.0)
 
 
 def make_demonstrator(rng: np.random.Generator) -> PointDemonstrator:
@@ -196,8 +212,9 @@ def make_demonstrator(rng: np.random.Generator) -> PointDemonstrator:
     side = 1.0 if rng.random() < 0.5 else -1.0
     return PointDemonstrator(
         side,
-        clearance_m=rng.uniform(0.33, 0.55),
-        speed_m_s=rng.uniform(0.35, 0.7),
-        wobble_m_s=rng.uniform(0.02, 0.1),
+        clearance_m=rng.uniform(0.3, 0.5),
+        speed_m_s=rng.uniform(0.4, 0.75),
+        wobble_m_s=rng.uniform(0.02, 0.08),
+        hesitation=int(rng.integers(0, 9)),
         rng=rng,
     )
