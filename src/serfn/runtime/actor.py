@@ -65,7 +65,7 @@ class RobotActor:
                 folder.serving(name),
                 folder.promotions(name),
                 self.config.promotion,
-                Probes.for_actor(folder.read_probes(), snapshots.load(1), self.config.seed),
+                Probes.for_task(folder.read_probes(), folder.task(), self.config.seed),
                 value_bounds=training.value_bounds,
                 seed=self.config.seed,
                 source=source,

@@ -19,6 +19,7 @@ import numpy as np
 from serfn.core.errors import CheckpointError, SerfnError
 from serfn.core.files import write_atomically
 from serfn.core.seeding import generator, torch_seed
+from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkBatch, ChunkReplay
 from serfn.runtime.policy_slot import PolicySlot
@@ -61,14 +62,11 @@ class Probes:
         self._lock = threading.Lock()
 
     @classmethod
-    def for_actor(cls, demonstrated: ChunkBatch, actor: BestOfNActor, seed: int) -> Probes:
-        """Return probes for the dimensions of `actor`."""
-        task = actor.task
-        return cls(
-            demonstrated,
-            ChunkReplay(task.action, task.observation.dim, actor.chunk_size, _OWN_STEPS),
-            seed,
-        )
+    def for_task(cls, demonstrated: ChunkBatch, task: TaskSpec, seed: int) -> Probes:
+        """Return probes that take own episodes of `task` too."""
+        chunk_size = demonstrated.actions.shape[1]
+        own = ChunkReplay(task.action, task.observation.dim, chunk_size, _OWN_STEPS)
+        return cls(demonstrated, own, seed)
 
     def add(self, episode: Episode) -> None:
         """Take an episode that was executed; one longer than the storage is left out."""
