@@ -11,7 +11,7 @@ from serfn.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Task:
-    """A flagship task.
+    """One of our tasks.
 
     Attributes:
         name: short name on the command line.
@@ -54,6 +54,14 @@ TASKS: dict[str, Task] = {
         max_episode_steps=360,
         demonstrator="serfn.tasks.orca_hand.scissors_demonstrator:make_demonstrator",
         summary="take scissors out of a case and cut a tape (ORCA hand on a wrist)",
+    ),
+    "valve": Task(
+        name="valve",
+        env_id="serfn/OrcaValve-v0",
+        entry_point="serfn.tasks.orca_hand.valve:OrcaValve",
+        max_episode_steps=400,
+        demonstrator="serfn.tasks.orca_hand.valve:make_demonstrator",
+        summary="turn a valve with the palm-down hand (the example of a new task)",
     ),
 }
 
