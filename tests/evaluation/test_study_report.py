@@ -66,7 +66,7 @@ def write_run(folder: Path, method: str, seed: int, shared: str, rng: np.random.
     lines += [line("online", rate, number, False) for number, rate in enumerate(online, start=1)]
     if online:
         lines.append(line("online", online[-1], len(online), True))
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps({"chunk_size": 10}))
     (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     (folder / "status.json").write_text(
         json.dumps(
@@ -238,7 +238,7 @@ def test_page_is_self_contained_and_says_n_everywhere(study: Path) -> None:
 def test_panels_put_methods_with_one_imitation_together(study: Path) -> None:
     flow, gaussian = policy_panels(load_study_record(study), "diagnostic")
     assert (flow.label, flow.methods) == ("Flow", ("ours", "cloning", "no_anchor"))
-    assert (gaussian.label, gaussian.seeds) == ("Gaussian", 5)
+    assert (gaussian.label, gaussian.seeds, gaussian.chunk_size) == ("Gaussian", 5, 10)
     assert gaussian.ways is not None and flow.ways is not None
     assert gaussian.ways.coverage.mean == pytest.approx(2 * 3 / 64)
     assert gaussian.ways.failed == pytest.approx(57 / 64)

@@ -25,7 +25,7 @@ class WayShares:
         shares: Share of all episodes that succeed by each way.
         other: Share that succeeds by none of them.
         failed: Share that fails.
-        coverage: Mean over seeds of `Ways.coverage`.
+        coverage: Mean over seeds of `Ways.coverage`; its t interval is cut to [0, 1].
     """
 
     episodes: int
@@ -46,6 +46,7 @@ class PolicyPanel:
     Attributes:
         label: Its name, with a method where several policies share it.
         methods: Methods that start from it.
+        chunk_size: Control steps that it decides at once; likelihoods of others do not compare.
         seeds: Number of seeds.
         likelihood: Log-likelihood of unseen demonstrations per action dimension; None without a density.
         ways: Which way it goes; None where that was not measured.
@@ -55,6 +56,7 @@ class PolicyPanel:
 
     label: str
     methods: tuple[str, ...]
+    chunk_size: int
     seeds: int
     likelihood: Interval | None
     ways: WayShares | None
@@ -69,18 +71,21 @@ def policy_panels(record: StudyRecord, task: str) -> list[PolicyPanel]:
     """
     groups: dict[tuple[str | None, ...], list[str]] = {}
     found: dict[tuple[str | None, ...], list[Measures]] = {}
+    chunk_sizes: dict[tuple[str | None, ...], int] = {}
     for method in record.methods:
         runs = [run for run in record.of(task, method) if run.imitated is not None]
         if not runs:
             continue
         key = tuple(run.measures.shared for run in runs)
         groups.setdefault(key, []).append(method)
+        chunk_sizes[key] = int(runs[0].run.config.get("chunk_size", 1))
         found[key] = [run.imitated for run in runs if run.imitated is not None]
     words = [policy_words(measures[0].policy) for measures in found.values()]
     return [
         _panel(
             word if words.count(word) == 1 else f"{word} ({record.methods[methods[0]].label})",
             tuple(methods),
+            chunk_sizes[key],
             found[key],
             record.tasks[task].circles,
         )
@@ -101,6 +106,7 @@ def policy_words(name: str) -> str:
 def _panel(
     label: str,
     methods: tuple[str, ...],
+    chunk_size: int,
     measures: Sequence[Measures],
     circles: tuple[tuple[float, float, float], ...],
 ) -> PolicyPanel:
@@ -109,6 +115,7 @@ def _panel(
     return PolicyPanel(
         label=label,
         methods=methods,
+        chunk_size=chunk_size,
         seeds=len(measures),
         likelihood=mean_t_interval(likelihoods) if likelihoods else None,
         ways=_shares(ways) if ways else None,
@@ -119,10 +126,11 @@ def _panel(
 
 def _shares(ways: Sequence[Ways]) -> WayShares:
     episodes = sum(one.episodes for one in ways)
+    coverage = mean_t_interval([one.coverage for one in ways])
     return WayShares(
         episodes=episodes,
         shares={name: sum(one.counts[name] for one in ways) / episodes for name in ways[0].counts},
         other=sum(one.other for one in ways) / episodes,
         failed=sum(one.failed for one in ways) / episodes,
-        coverage=mean_t_interval([one.coverage for one in ways]),
+        coverage=Interval(coverage.mean, max(0.0, coverage.low), min(1.0, coverage.high), coverage.n),
     )

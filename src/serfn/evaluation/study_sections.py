@@ -178,12 +178,13 @@ class TaskSection:
             if panel.ways is not None:
                 cells.append(cell(*interval_cell(panel.ways.coverage)))
                 cells.append(cell(f"{100 * panel.ways.failed:.0f}%"))
-            head = head_cell(panel.label, plural(len(panel.methods), "method"))
+            below = f"{plural(len(panel.methods), 'method')}, chunks of {panel.chunk_size}"
+            head = head_cell(panel.label, below)
             lines.append(f"<tr>{head}{''.join(cells)}</tr>")
         words = (
             f"Policies after imitation, {seeds}, means with 95% t intervals. Log-likelihood: of "
             "demonstrations that no policy has seen, in nats per action dimension; policies without a "
-            "density have none."
+            "density have none, and chunks of different lengths do not compare."
         )
         title = "Several ways" if probed else "Likelihood"
         if not probed:

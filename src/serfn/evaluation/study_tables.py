@@ -185,9 +185,10 @@ def _run_row(record: StudyRecord, run: StudyRunRecord) -> RunRow:
     final, curve, measures = run.final, run.curve, run.measures
     if final is None or curve is None:
         raise ValueError(f"run {run.run.folder} has no evaluation; ask StudyRecord.of for those that have")
-    ends = {axis: record.budget(run.task, axis) for axis in ("minutes", "episodes")}
+    axes: tuple[Axis, ...] = ("minutes", "episodes")
+    ends = {axis: record.budget(run.task, axis) for axis in axes}
     threshold = record.tasks[run.task].threshold
-    reaches: dict[str, Reach | None] = {
+    reaches: dict[Axis, Reach | None] = {
         axis: None if threshold is None else first_reach(curve.along(axis), curve.scores, threshold, end)
         for axis, end in ends.items()
     }

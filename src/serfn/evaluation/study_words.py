@@ -96,7 +96,9 @@ def _verdict(record: StudyRecord, task: str, rows: Sequence[MethodRow]) -> str:
     variants = [row for row in compared if row.method in record.ablations]
     sentences = []
     if rivals:
-        sentences.append(f"{ours} is {_standing(record, rivals, 'methods')}.")
+        sentences.append(
+            f"{ours} is {_standing(record, rivals, ' method' if len(rivals) == 1 else ' methods')}."
+        )
     if variants:
         subject = "it" if rivals else ours
         sentences.append(f"Of its variants, {subject} is {_standing(record, variants, '')}.")
@@ -109,7 +111,7 @@ def _standing(record: StudyRecord, rows: Sequence[MethodRow], noun: str) -> str:
     for row in rows:
         groups[row.outcome].append(record.methods[row.method].label)
     ahead = len(groups["ahead"])
-    parts = [f"ahead of {ahead or 'none'} of {len(rows)} {noun}".rstrip()]
+    parts = [f"ahead of {ahead or 'none'} of {len(rows)}{noun}"]
     if groups["behind"]:
         parts.append(f"behind {_names(groups['behind'])}")
     if groups["open"]:

@@ -42,6 +42,7 @@ class ModeProbe:
         values: What the metric says for each way, by the way's name.
         episodes: Number of episodes.
         seed: Seed of the start.
+        plant: Variant of the task to act in; None is the one of training.
         plane: Indices of two observation dimensions in which the paths are drawn; None draws none.
         circles: Obstacles `(x, y, radius)` to draw with them.
 
@@ -53,6 +54,7 @@ class ModeProbe:
     values: dict[str, float]
     episodes: int = 64
     seed: int = 7000
+    plant: str | None = None
     plane: tuple[int, int] | None = None
     circles: tuple[tuple[float, float, float], ...] = ()
 

@@ -93,9 +93,8 @@ def probe_modes(actor: ChunkActor, config: TrainConfig, probe: ModeProbe) -> dic
         `episodes`, `ways` (successful episodes by way), `failed`, `other` (successes by none of the ways),
         and `paths`, `{"points": [[x, y], ...], "success": ...}` of some episodes in the probe's plane.
     """
-    simulations = Simulations(
-        config.env, config.plant, config.env_options, count=config.evaluation.simulations
-    )
+    plant = config.plant if probe.plant is None else probe.plant
+    simulations = Simulations(config.env, plant, config.env_options, count=config.evaluation.simulations)
     try:
         episodes = rollout(
             simulations.up_to(probe.episodes), _Varied(actor), seeds=[probe.seed] * probe.episodes

@@ -298,7 +298,7 @@ def _training(kind: JobKind, place: str, needs: tuple[str, ...], work: TrainingJ
     """Name a job after what decides its weights; what is measured afterwards may change."""
     config = imitation_identity(work.config) if kind == "imitation" else to_dict(work.config)
     digest = config_hash({"config": config, "stages": list(work.stages)})[:_HASH_LETTERS]
-    own = [name for name in work.stages if work.shared is None or name != "imitation"]
+    own: list[StageName] = [name for name in work.stages if work.shared is None or name != "imitation"]
     # A method without a stage to itself (behaviour cloning) still has to be measured.
     updates = sum(stage.total_updates for stage in make_stages(work.config, own)) if own else 0
     return Job(f"{place}-{digest}", kind, needs, updates, work)

@@ -11,6 +11,8 @@ from serfn.runtime.study_job import run_logged
 LOCAL = "local"
 """Address that starts a cluster on this machine instead of joining one."""
 
+_GRACE_S = 60.0
+
 
 class RayBackend:
     """Runs each job as a Ray task with one CPU.
@@ -74,12 +76,11 @@ class RayBackend:
         self._ray.shutdown()
 
     def _outcome(self, reference: Any) -> str | None:
+        from ray import exceptions
+
         try:
             return self._ray.get(reference)
-        except self._ray.exceptions.TaskCancelledError:
+        except exceptions.TaskCancelledError:
             return "stopped"
-        except self._ray.exceptions.RayError as error:
+        except exceptions.RayError as error:
             return " ".join(str(error).split())
-
-
-_GRACE_S = 60.0
