@@ -8,17 +8,45 @@ from typing import Self
 
 from serfn.core.config import load_config
 from serfn.core.errors import SerfnError
+from serfn.policies.base import LikelihoodPolicy
 from serfn.robot.clock import Clock, MonotonicClock
 from serfn.robot.contract import Robot, Teleoperator
+from serfn.robot.gate import LikelihoodGate, calibrate_range
 from serfn.runtime.policy_slot import PolicySlot
+from serfn.runtime.robot_config import LikelihoodGateConfig
 from serfn.runtime.robot_folder import RobotFolder
 from serfn.runtime.robot_session import Outcome, Person, RobotSession, SessionWatcher, SilentWatcher
 from serfn.runtime.robots import make_robot
 from serfn.runtime.snapshots import SnapshotStore
 from serfn.runtime.weight_updates import Probes, SnapshotSource, WeightUpdates
+from serfn.training.chunk_likelihood import ChunkLikelihood
 from serfn.training.config import TrainConfig
 
 DEFAULT_NAME = "robot"
+
+
+def likelihood_gate(
+    folder: RobotFolder, snapshots: SnapshotStore, config: LikelihoodGateConfig
+) -> LikelihoodGate | None:
+    """Return the gate by the likelihood under the oldest policy here, calibrated on demonstrated chunks.
+
+    None if it is off, the session has no demonstrations, or the policy has no density.
+    """
+    if config.action == "off" or not folder.probes.is_file():
+        return None
+    reference = snapshots.load(snapshots.versions()[0])
+    if not isinstance(reference.policy, LikelihoodPolicy):
+        return None
+    likelihood = ChunkLikelihood(reference.policy, reference.task.action)
+    probes = folder.read_probes()
+    whole = probes.valid.all(1)
+    chunks = reference.task.action.denormalize(probes.actions[whole])
+    ordinary = calibrate_range(
+        likelihood.batch(probes.obs[whole], chunks),
+        low_quantile=config.low_quantile,
+        slack=config.slack * chunks[0].size,
+    )
+    return LikelihoodGate(likelihood, ordinary, config.action)
 
 
 class RobotActor:
@@ -87,6 +115,7 @@ class RobotActor:
             clock=clock,
             person=person,
             teleoperator=teleoperator,
+            gate=likelihood_gate(folder, snapshots, self.config.gate),
             watcher=self.watcher,
         )
         self.session.on_roll_back = lambda: self.roll_back("an operator asked for it")

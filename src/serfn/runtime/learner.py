@@ -31,6 +31,17 @@ from serfn.training.stages.online import add_online_episodes
 POLL_S = 0.2
 
 
+class _InStores:
+    """An `EpisodeLog` that keeps nothing: actors have committed every episode before the learner sees it."""
+
+    def keep(self, index: int, episodes: Sequence[Episode]) -> None:
+        """Do nothing."""
+
+    def load(self, rounds: int, episodes: int) -> list[Episode]:
+        """Return nothing; the learner fills the replay from the stores."""
+        return []
+
+
 class Learner:
     """The online stage of one robot session.
 
@@ -79,6 +90,7 @@ class Learner:
             note=progress.note,
             alarm=self._alarm,
             should_stop=should_stop,
+            episodes=_InStores(),
             extra_state=lambda: {
                 "position": self._log.position(),
                 "taken": [list(item) for item in self._taken],

@@ -53,6 +53,30 @@ class LearningConfig:
 
 
 @dataclass(frozen=True)
+class LikelihoodGateConfig:
+    """What happens to a chunk that the policy of the session's start finds implausible.
+
+    Attributes:
+        action: `off` does not look; `flag` executes and marks it; `resample` draws again and `refuse` holds.
+        low_quantile: Fraction of demonstrated chunks that may be less likely than what passes.
+        slack: Widens that range, in nats per action dimension of a chunk: fine-tuning moves the policy.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    action: Literal["off", "flag", "resample", "refuse"] = "flag"
+    low_quantile: float = 0.05
+    slack: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low_quantile < 1:
+            raise ConfigError(f"low_quantile is {self.low_quantile}; it must lie in (0, 1)")
+        if not 0 <= self.slack < math.inf:
+            raise ConfigError(f"slack is {self.slack}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
 class RobotRunConfig:
     """One session on a robot.
 
@@ -72,6 +96,8 @@ class RobotRunConfig:
         budget: Limits of the interaction.
         learning: How the policy is fine-tuned.
         promotion: Which weights may reach the robot.
+        gate: Which chunks are flagged, drawn again or refused for their likelihood.
+        real_time: Ask the operating system for real-time priority of control and inference.
         flush: When experience is forced to the disk.
         seed: Seed of resets, sampling and probes.
 
@@ -94,6 +120,8 @@ class RobotRunConfig:
     budget: InteractionBudget = field(default_factory=InteractionBudget)
     learning: LearningConfig = field(default_factory=LearningConfig)
     promotion: PromotionConfig = field(default_factory=PromotionConfig)
+    gate: LikelihoodGateConfig = field(default_factory=LikelihoodGateConfig)
+    real_time: bool = True
     flush: Flush = "chunk"
     seed: int = 0
 

@@ -26,6 +26,7 @@ from serfn.robot.budget import InteractionUse
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Operator, Robot, SceneReset, Teleoperator
 from serfn.robot.control_loop import ControlLoop, EpisodeReport, LoopConfig
+from serfn.robot.gate import LikelihoodGate
 from serfn.robot.inference import ThreadedInference
 from serfn.robot.keyboard import SessionRequest
 from serfn.robot.limits import SafetyLimits, default_limits, load_limits
@@ -112,6 +113,7 @@ class RobotSession:
         clock: Clock of the loop, and of the robot.
         person: Who is there; None if nobody is.
         teleoperator: How that person moves the robot.
+        gate: Judges chunks by their likelihood.
         watcher: Is told what happens.
 
     Raises:
@@ -131,6 +133,7 @@ class RobotSession:
         clock: Clock,
         person: Person | None = None,
         teleoperator: Teleoperator | None = None,
+        gate: LikelihoodGate | None = None,
         watcher: SessionWatcher | None = None,
     ) -> None:
         self.config, self.clock = config, clock
@@ -154,13 +157,16 @@ class RobotSession:
         if self.recorder.recovered:
             self.watcher.note(f"{self.recorder.recovered} unfinished episodes are kept, as interrupted")
         self._sink = QueuedSink(self.recorder)
-        self._inference = ThreadedInference(slot, clock)
+        self.gate = gate
+        self._inference = ThreadedInference(slot, clock, gate, real_time=config.real_time)
         steps = task.max_episode_steps if config.episode_s is None else config.episode_s * self.control_hz
         self.loop = ControlLoop(
             self.robot,
             self._inference,
             self._sink,
-            LoopConfig(max_steps=max(1, round(steps)), execution=config.execution),
+            LoopConfig(
+                max_steps=max(1, round(steps)), execution=config.execution, real_time=config.real_time
+            ),
             operator=person,
             teleoperator=teleoperator,
         )
