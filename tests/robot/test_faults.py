@@ -224,6 +224,14 @@ def test_a_robot_that_dies_while_parking_is_still_closed(make_rig: Any) -> None:
     assert not rig.robot.is_connected
 
 
+def test_a_frame_lost_between_two_chunks_does_not_hold(make_rig: Any) -> None:
+    rig = make_rig(Fault("timeout", 0.39, 0.44))
+    assert rig.run().ending.reason == "time_limit"
+    assert rig.supervisor.counts["robot:not_read"] == 1
+    held = rig.sink.column("safety") & Intervention.HELD != 0
+    assert not held.any()
+
+
 def test_latency_jitter_and_lost_frames_are_no_faults(make_rig: Any) -> None:
     rig = make_rig(
         impairments=Impairments(sensor_latency_s=0.04, jitter_s=0.01, drop_probability=0.1), max_steps=200

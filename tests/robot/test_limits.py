@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serfn.core.config import from_dict
 from serfn.core.errors import ConfigError
 from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.clock import ManualClock
@@ -99,6 +102,15 @@ def test_a_misspelt_key_names_its_neighbour(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="did you mean 'start_tolerance'"):
         load_limits(path, INFO)
+
+
+def test_the_example_of_the_documentation_is_a_limits_file() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "robot.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    limits = from_dict(SafetyLimits, tomllib.loads(example))
+    assert limits.stall is not None
+    named = {field.name for field in dataclasses.fields(SafetyLimits)}
+    assert set(tomllib.loads(example)) == named, "every key is explained"
 
 
 def test_what_is_shown_before_motion_names_every_joint_and_limit() -> None:

@@ -159,14 +159,14 @@ class ControlLoop:
         pace = Pace(self._clock, self._period_s)
         while True:
             scheduled_s, now_s = pace.wait()
-            fresh = robot.read(now_s)
+            robot.read(now_s)
             if self._referee is not None and recorder.steps:
                 episode.verdict = self._referee.judge(robot.measured)
             recorder.judged(episode.verdict)
             if (outcome := self._outcome(episode, now_s)) is not None:
                 return outcome
             step = recorder.steps
-            proposal = self._proposal(step, fresh)
+            proposal = self._proposal(step, now_s)
             if step == 0:
                 # The first chunk may have taken longer than a step; the robot was at rest meanwhile.
                 pace.restart()
@@ -252,10 +252,10 @@ class ControlLoop:
             return None
         return wanted
 
-    def _proposal(self, step: int, fresh: bool) -> Proposal | None:
+    def _proposal(self, step: int, now_s: float) -> Proposal | None:
         """Ask for chunks, take those that are there, and return what the policy wants now."""
         buffer = self._buffer
-        if (fresh or step == 0) and buffer.wants_chunk(step):
+        if buffer.wants_chunk(step) and not self.robot.supervisor.blind(now_s):
             self._inference.submit(self.robot.observation, step)
             buffer.requested(step)
         if buffer.pending:

@@ -32,7 +32,8 @@ class Executed:
 class EpisodeRecorder:
     """Records one episode into a sink.
 
-    The reward of a step is known when the next observation has been judged; each step waits until then.
+    The reward of a step is known when the next observation has been judged; each step waits until then. One
+    that waits when the loop is interrupted is not recorded: its outcome was never seen.
 
     Args:
         sink: Where the records go.
@@ -45,6 +46,7 @@ class EpisodeRecorder:
         self._start_s = start_s
         self._waiting: Executed | None = None
         self._version = header.policy_version
+        self._recorded = 0
         self.steps = 0
         sink.begin(header)
 
@@ -58,6 +60,7 @@ class EpisodeRecorder:
         step, self._waiting = self._waiting, None
         if step is None:
             return
+        self._recorded += 1
         proposal = step.proposal
         if proposal is not None:
             self._version = proposal.decision.policy_version
@@ -105,7 +108,7 @@ class EpisodeRecorder:
             observation=observation,
             images=images,
             metrics=verdict.metrics or {},
-            keep=reason != "discard" and self.steps > 0,
+            keep=reason != "discard" and self._recorded > 0,
         )
 
     def end(self, ending: EpisodeEnding) -> None:

@@ -194,6 +194,10 @@ class SafetySupervisor:
             self.stop(*broken, now_s)
         return True
 
+    def blind(self, now_s: float) -> bool:
+        """Whether the newest sound measurement is too old to act on."""
+        return self._observation_dog.tier(now_s) >= Tier.HOLD
+
     def command(self, wanted: np.ndarray | None, now_s: float) -> tuple[np.ndarray, Intervention]:
         """Return what may be sent instead of `wanted`.
 
@@ -222,12 +226,12 @@ class SafetySupervisor:
         return command, bits
 
     def hold(self, now_s: float) -> tuple[np.ndarray, Intervention]:
-        """Brake and hold on purpose, as in a pause; the missing proposals are not counted."""
+        """Brake and hold on purpose, as in a pause; neither this nor missing proposals are counted."""
         self._before = self._envelope.position
         self._proposal_dog.feed(now_s)
-        bits = self._check_watchdogs(now_s) | Intervention.HELD
+        bits = self._check_watchdogs(now_s)
         self._note(bits, now_s)
-        return self._stand_still(), bits
+        return self._stand_still(), bits | Intervention.HELD
 
     def approach(self, target: np.ndarray, now_s: float) -> np.ndarray:
         """Return the next command on the way to rest at `target` `[action]`; stands still when latched."""
