@@ -48,7 +48,7 @@ def info(path: Annotated[Path, Positional]) -> None:
     cameras = Counter(name for summary in summaries for name in summary.cameras)
     for name, count in sorted(cameras.items()):
         console.print(f"camera {name}: {count} episodes", markup=False)
-    size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
+    size = sum(_size(file) for file in store.path.rglob("*"))
     console.print(f"{size / 2**20:.1f} MiB on disk")
     if running := len(journals(store.path)):
         console.print(f"{running} episodes are being recorded, or wait for recovery")
@@ -143,3 +143,11 @@ def _store_of(path: Path) -> Path:
 
     inside = path / "experience"
     return inside if is_store(inside) and not is_store(path) else path
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        # A journal that a writer has just committed.
+        return 0

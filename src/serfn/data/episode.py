@@ -253,7 +253,9 @@ class EpisodeBuilder:
         last: dict[str, Any] = {"observations": terminal_observation}
         if timestamp_s is not None:
             last["timestamps_s"] = timestamp_s
-        columns = {name: self._with_last(column, last.get(name)) for name, column in self._columns.items()}
+        columns: dict[str, Any] = {
+            name: self._with_last(column, last.get(name)) for name, column in self._columns.items()
+        }
         return Episode(
             **columns,
             images={

@@ -39,7 +39,7 @@ def episodes(draw: st.DrawFn) -> Episode:
         observations=(10 * rng.normal(size=(steps + 1, obs))).astype(dtype),
         actions=rng.normal(size=(steps, action)),
         rewards=np.array(draw(st.lists(finite, min_size=steps, max_size=steps))),
-        chunk_starts=draw(st.lists(st.booleans(), min_size=steps, max_size=steps)),
+        chunk_starts=np.array(draw(st.lists(st.booleans(), min_size=steps, max_size=steps))),
         proposed_actions=rng.normal(size=(steps, action)) if draw(st.booleans()) else None,
         interventions=rng.random(steps) < 0.5 if draw(st.booleans()) else None,
         timestamps_s=np.sort(rng.random(steps + 1)) if draw(st.booleans()) else None,
@@ -205,7 +205,8 @@ def test_a_chunk_that_does_not_fit_is_refused_and_the_episode_goes_on(
         recording.append(ExecutedChunk(**good))
         with pytest.raises(DataError, match=message):
             recording.append(ExecutedChunk(**(good | change)))
-        recording.append(ExecutedChunk(**(good | {"timestamps_s": np.array([0.3, 0.4])})))
+        later: dict[str, Any] = good | {"timestamps_s": np.array([0.3, 0.4])}
+        recording.append(ExecutedChunk(**later))
         recording.finish(terminated=True, truncated=False)
     assert EpisodeStore(folder).episode(0).length == 4
 

@@ -183,7 +183,7 @@ def start_of(episode: Episode) -> EpisodeStart:
 
 def chunks_of(episode: Episode) -> list[ExecutedChunk]:
     """Return the chunks of `episode` as a recorder would hand them over, cut where chunks were decided."""
-    bounds = np.unique([0, *np.flatnonzero(episode.chunk_starts), episode.length])
+    bounds = np.unique(np.concatenate([[0], np.flatnonzero(episode.chunk_starts), [episode.length]]))
     chunks = []
     for first, last in itertools.pairwise(bounds):
         arrays = {}

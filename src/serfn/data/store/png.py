@@ -36,7 +36,7 @@ def encode_png(image: np.ndarray) -> bytes:
         (
             SIGNATURE,
             _piece(b"IHDR", header),
-            _piece(b"IDAT", zlib.compress(memoryview(rows.reshape(-1)), _LEVEL)),
+            _piece(b"IDAT", zlib.compress(rows.reshape(-1).data, _LEVEL)),
             _piece(b"IEND", b""),
         )
     )

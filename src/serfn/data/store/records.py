@@ -138,7 +138,7 @@ def pack(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Bu
     for name, array in arrays.items():
         contiguous = np.ascontiguousarray(array)
         columns.append([name, contiguous.dtype.str, list(array.shape)])
-        buffers.append(memoryview(contiguous.reshape(-1).view(np.uint8)))
+        buffers.append(contiguous.reshape(-1).view(np.uint8).data)
     # Numpy's numbers become those of Python.
     text = json.dumps({"values": values, "columns": columns}, default=lambda value: value.item()).encode()
     return [_CHECK.pack(len(text)) + text, *buffers]
