@@ -127,13 +127,24 @@ def _diagnostic(env_id: str, budget: Budget) -> TrainConfig:
     return TrainConfig(
         env=env_id,
         plant="field",
-        demo_episodes=20 if smoke else 60,
+        demo_episodes=20 if smoke else 80,
         chunk_size=10,
         rewards=RewardConfig(success_value=1.0, failure_value=-1.0),
-        policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=48), encoder_width=48, data_noise=0.05),
+        policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=48), encoder_width=48, data_noise=0.03),
         critic=CriticConfig(width=64, depth=2, ensemble=2, v_min=-1.0, v_max=1.0),
-        agent=AgentConfig(discount=0.98, polyak=0.02, policy_learning_rate=5e-4, critic_learning_rate=1e-3),
-        imitation=ImitationConfig(steps=60 if smoke else 500, batch_size=128),
+        agent=AgentConfig(
+            discount=0.98,
+            polyak=0.02,
+            target_temperature=1.0,
+            policy_learning_rate=5e-4,
+            critic_learning_rate=1e-3,
+        ),
+        imitation=ImitationConfig(
+            steps=60 if smoke else 1000,
+            batch_size=128,
+            learning_rate=2e-3,
+            acting=ActingConfig(candidates=1, temperature=1.0),
+        ),
         critic_warmup=CriticWarmupConfig(steps=60 if smoke else 300, batch_size=128),
         offline=OfflineConfig(
             steps=60 if smoke else 300, batch_size=128, improvement=improvement, acting=acting
