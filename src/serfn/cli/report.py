@@ -1,4 +1,4 @@
-"""`serfn report`: write the page of a run."""
+"""`serfn report`: write the page of a run or of a study."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from serfn.cli.tables import print_run
 
 
 def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Write report.html into a run folder and print its results.
+    """Write report.html into the folder of a run or a study, and print its results.
 
     Args:
-        run: Folder of a run, finished or not.
+        run: Folder of a run or of a study, finished or not.
     """
     from serfn.evaluation.report import write_report
     from serfn.evaluation.run_record import load_run
+    from serfn.evaluation.study_report import write_study_report
 
     console = Console()
+    if (run / "study.json").is_file():
+        page, verdicts = write_study_report(run)
+        console.print(*verdicts, f"report: {page}", sep="\n", markup=False, highlight=False, soft_wrap=True)
+        return
     page = write_report(run)
     print_run(console, load_run(run))
     console.print(f"report: {page}", highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def study(
         with make_progress() as progress:
             result = run_study(config, folder, cores=slots, ray=ray, progress=progress)
     except KeyboardInterrupt:
-        again = f"serfn study {file} --out {folder}"
+        again = f"serfn study {file} --out {folder}" + (f" --ray {ray}" if ray else "")
         raise KeyboardInterrupt(f"every run keeps its checkpoint; continue with: {again}") from None
     console.print(
         f"{len(result.computed)} jobs done, {len(result.reused)} done before", highlight=False, soft_wrap=True

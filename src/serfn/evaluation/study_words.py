@@ -87,7 +87,6 @@ def reach_cell(row: MethodRow, value: float | None, unit: str) -> tuple[str, str
 
 def _verdict(record: StudyRecord, task: str, rows: Sequence[MethodRow]) -> str:
     ours = record.methods[record.reference].label
-    ours = ours[:1].upper() + ours[1:]
     compared = [row for row in rows if row.lead is not None]
     start = "" if len(record.tasks) == 1 else f"{record.tasks[task].label}: "
     if not compared:
@@ -96,9 +95,8 @@ def _verdict(record: StudyRecord, task: str, rows: Sequence[MethodRow]) -> str:
     variants = [row for row in compared if row.method in record.ablations]
     sentences = []
     if rivals:
-        sentences.append(
-            f"{ours} is {_standing(record, rivals, ' method' if len(rivals) == 1 else ' methods')}."
-        )
+        noun = " method" if len(rivals) == 1 else " methods"
+        sentences.append(f"{ours[:1].upper()}{ours[1:]} is {_standing(record, rivals, noun)}.")
     if variants:
         subject = "it" if rivals else ours
         sentences.append(f"Of its variants, {subject} is {_standing(record, variants, '')}.")
