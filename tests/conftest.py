@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,55 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def robot_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with policy and critic for the fake robot of two joints at 50 Hz, barely trained."""
+    # Imported here: this file also serves machines on which only the GPU tests can run.
+    import numpy as np
+
+    from serfn.core.config import to_dict
+    from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
+    from serfn.critics.config import CriticConfig
+    from serfn.data.episode import Episode
+    from serfn.data.formats.npz import save_npz
+    from serfn.flows import FlowConfig
+    from serfn.policies.flow import FlowPolicyConfig
+    from serfn.training.config import TrainConfig
+    from serfn.training.session import TrainingSession
+    from serfn.training.stages.context import LoopConfig
+    from serfn.training.stages.imitation import ImitationConfig
+    from serfn.training.stages.online import OnlineConfig
+
+    folder = tmp_path_factory.mktemp("runs") / "fake"
+    folder.mkdir()
+    task = TaskSpec("fake", ObservationSpec(4), ActionSpec((-1.0, -1.0), (1.0, 1.0)), 50.0, 12)
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            observations=rng.normal(0, 0.3, (13, 4)),
+            actions=rng.uniform(-0.5, 0.5, (12, 2)),
+            rewards=rng.uniform(0, 1, 12),
+            terminated=False,
+            truncated=True,
+            chunk_starts=np.arange(12) % 4 == 0,
+        )
+        for _ in range(4)
+    ]
+    demos = folder / "demonstrations.npz"
+    save_npz(demos, episodes, task.action)
+    flow = FlowConfig(couplings=2, width=16, depth=1)
+    config = TrainConfig(
+        env="fake",
+        demos=demos,
+        chunk_size=4,
+        policy=FlowPolicyConfig(flow=flow, encoder_width=16, encoder_depth=1),
+        critic=CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
+        imitation=ImitationConfig(steps=8, batch_size=16),
+        online=OnlineConfig(batch_size=8),
+        loop=LoopConfig(report_every=2, checkpoint_every=4),
+    )
+    TrainingSession(config, task, episodes, folder / "checkpoints").run(["imitation"])
+    (folder / "config.json").write_text(json.dumps(to_dict(config)), encoding="utf-8")
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -106,45 +105,3 @@ def _demonstration(seed: int) -> Episode:
         builder.append(observation, action, reward, chunk_start=True)
         observation = following
     return builder.finish(observation, terminated=False, truncated=True)
-
-
-@pytest.fixture(scope="session")
-def robot_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with a policy and a critic for the fake robot of two joints, barely trained."""
-    from serfn.core.config import to_dict
-    from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
-    from serfn.training.session import TrainingSession
-
-    folder = tmp_path_factory.mktemp("runs") / "fake"
-    folder.mkdir()
-    task = TaskSpec("fake", ObservationSpec(4), ActionSpec((-1.0, -1.0), (1.0, 1.0)), 50.0, 12)
-    rng = np.random.default_rng(0)
-    episodes = [
-        Episode(
-            observations=rng.normal(0, 0.3, (13, 4)),
-            actions=rng.uniform(-0.5, 0.5, (12, 2)),
-            rewards=rng.uniform(0, 1, 12),
-            terminated=False,
-            truncated=True,
-            chunk_starts=np.arange(12) % 4 == 0,
-        )
-        for _ in range(4)
-    ]
-    demos = folder / "demonstrations.npz"
-    save_npz(demos, episodes, task.action)
-    config = TrainConfig(
-        env="fake",
-        demos=demos,
-        chunk_size=4,
-        policy=FlowPolicyConfig(
-            flow=FlowConfig(couplings=2, width=16, depth=1), encoder_width=16, encoder_depth=1
-        ),
-        critic=CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
-        imitation=ImitationConfig(steps=8, batch_size=16),
-        online=OnlineConfig(batch_size=8),
-        loop=LoopConfig(report_every=2, checkpoint_every=4),
-    )
-    session = TrainingSession(config, task, episodes, folder / "checkpoints")
-    session.run(["imitation"])
-    (folder / "config.json").write_text(json.dumps(to_dict(config)), encoding="utf-8")
-    return folder

@@ -22,6 +22,7 @@ from serfn.data.store.lock import WriterLock
 from serfn.runtime.actor import RobotActor
 from serfn.runtime.learner import Learner
 from serfn.runtime.progress import SILENT, Progress
+from serfn.runtime.robot_folder import RobotFolder
 
 _LOCK = "learner.lock"
 _LOCK_WAIT_S = 60.0
@@ -125,10 +126,12 @@ def learn(folder: Path, *, should_stop: Callable[[], bool], progress: Progress =
     """Learn from what actors record in the folder of a session, until asked to stop.
 
     Raises:
+        ConfigError: The folder holds no session.
         DataError: Another process learns in this session.
         CheckpointError: There is no checkpoint to start from.
         TrainingDivergedError: Updates stay non-finite.
     """
+    RobotFolder(folder).task()
     with learner_lock(folder, _LOCK_WAIT_S):
         Learner(folder, should_stop=should_stop, progress=progress).run()
 
