@@ -245,7 +245,7 @@ fault_kinds = st.sampled_from(["freeze", "nan", "over_current", "over_temperatur
 faults = st.builds(
     lambda kind, begin, length, joint: Fault(kind, begin, begin + length, joint),
     fault_kinds,
-    st.floats(0, 2),
+    st.floats(0.05, 2),
     st.floats(0.05, 2),
     st.integers(0, 2),
 )
