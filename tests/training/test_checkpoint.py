@@ -100,6 +100,21 @@ def test_damage_is_reported(tmp_path: Path, file: str, content: bytes | None) ->
         store.load()
 
 
+@pytest.mark.parametrize("file", ["state.json", "state.safetensors"])
+def test_a_flipped_bit_is_reported(tmp_path: Path, file: str) -> None:
+    store = CheckpointStore(tmp_path, CONFIG)
+    path = store.save(1, tree()) / file
+    whole = path.read_bytes()
+    for index in np.random.default_rng(0).integers(len(whole), size=20):
+        flipped = bytearray(whole)
+        flipped[index] ^= 8
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=f"damaged: {file} has checksum"):
+            store.load()
+    path.write_bytes(whole)
+    store.load()
+
+
 def test_missing_pointers_are_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no 'best' checkpoint"):
         resolve(tmp_path, "best")

@@ -6,7 +6,7 @@ Layout of a checkpoint root::
       00003500/                 one checkpoint, named by the number of updates before it
         state.json              the tree of values, tensors replaced by their names
         state.safetensors       the tensors
-        config.json             the configuration of the run
+        config.json             the configuration of the run, and checksums of both files
       episodes/                 online episodes, one file per round, where the surroundings have no store for
                                 them, see `serfn.training.episode_log`
       last.json  best.json      pointers: {"folder": "00003500"}
@@ -113,10 +113,12 @@ class CheckpointStore:
             # As bytes: the library's own files could be read by their owner only.
             (temporary / "state.safetensors").write_bytes(save(tensors))
             (temporary / "state.json").write_text(json.dumps(plain), encoding="utf-8")
-            (temporary / "config.json").write_text(
-                json.dumps({"hash": config_hash(self._config), "config": self._config}, indent=1),
-                encoding="utf-8",
-            )
+            about = {
+                "hash": config_hash(self._config),
+                "checksums": {file.name: _checksum(file) for file in temporary.iterdir()},
+                "config": self._config,
+            }
+            (temporary / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
             for file in temporary.iterdir():
                 flush_to_disk(file)
             folder = self._free_name(step)
@@ -174,16 +176,23 @@ def target(root: Path, pointer: Pointer) -> Path | None:
 
 
 def read_tree(folder: Path, *, device: torch.device | str = "cpu") -> Tree:
-    """Read the values of one checkpoint folder.
+    """Read the values of one checkpoint folder, after comparing them with their checksums.
 
     Raises:
         CheckpointError: A file is missing or damaged.
     """
     try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        # Those of serfn 0.1 have no checksums.
+        for name, expected in about.get("checksums", {}).items():
+            if (found := _checksum(folder / name)) != expected:
+                raise CheckpointError(
+                    f"checkpoint '{folder}' is damaged: {name} has checksum {found}; use an older one"
+                )
         plain = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "state.safetensors", device=str(device))
         return _insert(plain, tensors)
-    except (OSError, json.JSONDecodeError, SafetensorError, KeyError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError, KeyError) as error:
         raise CheckpointError(f"checkpoint '{folder}' is damaged: {error}; use an older one") from error
 
 
@@ -220,6 +229,11 @@ def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any], path: 
         elif before != now:
             lines.append(f"{dotted}: stored {before!r}, now {now!r}")
     return lines
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _extract(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -49,8 +49,12 @@ class StoreWriter:
             for name in ("episodes", "journal"):
                 (self.path / name).mkdir(exist_ok=True)
             self.recovery = recover(self.path, flush=flush != "never")
-        except BaseException:
+        except BaseException as error:
             self._lock.release()
+            if isinstance(error, OSError):
+                raise DataError(
+                    f"cannot write '{self.path}': {error}; check space and permissions"
+                ) from error
             raise
         # None means that the folder must be asked, as after a commitment that was interrupted.
         self._next: int | None = None
