@@ -150,8 +150,8 @@ def _per_step_critic(config: TrainConfig) -> TrainConfig:
     return replace(config, critic=replace(config.critic, kind="per_step", n_step=None))
 
 
-def _without_density(config: TrainConfig) -> TrainConfig:
-    """Switch the alarm off that needs a density; the others stay."""
+def _without_divergence_alarm(config: TrainConfig) -> TrainConfig:
+    """Switch the alarm on the divergence off: it belongs to methods that hold the divergence."""
     alarms = replace(config.online.alarms, max_divergence=None)
     return replace(config, online=replace(config.online, alarms=alarms))
 
@@ -192,6 +192,7 @@ _METHODS = (
             _single_steps,
             _with_policy(GaussianConfig()),
             _improved_by(SacConfig()),
+            _without_divergence_alarm,
             _targets(),
             _acting(candidates=1, temperature=1.0),
         ),
@@ -204,6 +205,7 @@ _METHODS = (
         (
             _with_policy(GaussianConfig()),
             _improved_by(SacConfig()),
+            _without_divergence_alarm,
             _targets(),
             _acting(candidates=1, temperature=1.0),
         ),
@@ -223,7 +225,7 @@ _METHODS = (
         (
             _with_policy(FlowMatchingConfig(steps=5)),
             _improved_by(CloningConfig()),
-            _without_density,
+            _without_divergence_alarm,
             _targets(candidates=4),
             _acting(candidates=16, temperature=1.0),
         ),
@@ -236,7 +238,7 @@ _METHODS = (
         (
             _with_policy(DistilledFlowConfig(steps=5)),
             _improved_by(FqlConfig()),
-            _without_density,
+            _without_divergence_alarm,
             _targets(),
             _acting(candidates=1, temperature=1.0),
         ),
@@ -249,7 +251,7 @@ _METHODS = (
         (
             _with_policy(DiffusionConfig()),
             _improved_by(CloningConfig()),
-            _without_density,
+            _without_divergence_alarm,
             _acting(candidates=1, temperature=1.0),
         ),
         ("imitation",),
@@ -263,7 +265,7 @@ _METHODS = (
             _single_steps,
             _with_policy(DeterministicConfig()),
             _improved_by(Td3BcConfig()),
-            _without_density,
+            _without_divergence_alarm,
             _targets(smallest=True),
             _acting(candidates=1, temperature=0.5),
         ),
@@ -320,7 +322,7 @@ _METHODS = (
         "The critic's gradient through the flow, held by nothing, and with the divergence alarm off.",
         changes=(
             _improved_by(ImprovementConfig(operator="q_gradient", anchor="nll", strength=0.0)),
-            _without_density,
+            _without_divergence_alarm,
         ),
     ),
     Method(
