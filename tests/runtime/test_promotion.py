@@ -215,3 +215,14 @@ def test_a_learner_out_of_reach_changes_nothing(
     assert rig.updates.look() is None
     assert [note for note in rig.notes if "no route" in note] == ["no new weights for now: no route"]
     assert rig.slot.episode_begins() == 1
+
+
+def test_own_episodes_become_probes_beside_demonstrations(
+    robot_run: Path, actor: BestOfNActor, probes: ChunkBatch
+) -> None:
+    mixed = Probes.for_task(probes, actor.task, 0)
+    assert len(mixed.draw()) == 40
+    mixed.add(load_npz(robot_run / "demonstrations.npz").episodes[0])
+    drawn = mixed.draw()
+    assert len(drawn) == 40 + 64
+    np.testing.assert_array_equal(drawn.obs[:40], probes.obs)

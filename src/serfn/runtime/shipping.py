@@ -134,8 +134,9 @@ class Shipper:
                 if not self._cut:
                     self._note(f"the link is cut, experience is kept here: {error}")
                 self._cut, wait_s = True, min(2 * wait_s, _LONGEST_WAIT_S)
-            except (SerfnError, OSError) as error:
-                self._note(f"experience cannot be sent: {error}")
+            except Exception as error:
+                # Whatever is wrong with sending, the robot goes on and its experience is on disk.
+                self._note(f"experience cannot be sent: {type(error).__name__}: {error}")
                 wait_s = _LONGEST_WAIT_S
             if closing:
                 return

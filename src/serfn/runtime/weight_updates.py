@@ -10,7 +10,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,12 +80,15 @@ class Probes:
             if len(self._own) == 0:
                 return self._demonstrated
             own = self._own.sample(_DRAWN, self._rng)
-        demonstrated = self._demonstrated
-        names = ("obs", "actions", "rewards", "valid", "next_obs", "terminated")
+        parts = {
+            item.name: (getattr(self._demonstrated, item.name), getattr(own, item.name))
+            for item in fields(ChunkBatch)
+        }
         return ChunkBatch(
             **{
-                name: np.concatenate([getattr(demonstrated, name)[:_DRAWN], getattr(own, name)])
-                for name in names
+                name: np.concatenate([demonstrated[:_DRAWN], drawn])
+                for name, (demonstrated, drawn) in parts.items()
+                if demonstrated is not None and drawn is not None
             }
         )
 
@@ -259,9 +262,9 @@ class WeightUpdates:
         while not self._closed.wait(every_s):
             try:
                 self.look()
-            except (SerfnError, OSError) as error:
-                # The robot goes on with what it has; a full disk is told by the recording.
-                self._note(f"new weights cannot be judged: {error}")
+            except Exception as error:
+                # Whatever is wrong with new weights, the robot goes on with what it has.
+                self._note(f"new weights cannot be judged: {type(error).__name__}: {error}")
 
     def _record(self, promotion: Promotion) -> None:
         history: dict[str, Any] = {
