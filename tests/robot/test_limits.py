@@ -73,7 +73,7 @@ def test_limits_that_do_not_fit_the_robot_are_refused(limits: SafetyLimits, mess
 @pytest.mark.parametrize("name", ["current", "temperature", "position"])
 def test_a_limit_on_a_sensor_that_does_not_exist_is_refused(name: str) -> None:
     limits = changed(max_current_ma=1.0, max_temperature_c=1.0, stall=StallLimits(1.0))
-    blind = dataclasses.replace(INFO, **{f"{name}_keys": ()})
+    blind: Any = dataclasses.replace(INFO, **{f"{name}_keys": ()})
     with pytest.raises(ConfigError, match=f"measures no {name}"):
         limits.check(blind)
 
@@ -116,8 +116,9 @@ def test_the_example_of_the_documentation_is_a_limits_file() -> None:
 def test_what_is_shown_before_motion_names_every_joint_and_limit() -> None:
     text = describe_limits(changed(max_current_ma=450.0))
     assert all(name in text for name in INFO.action.names)
-    assert "450 mA" in text
-    assert "temperature  not watched" in text
+    assert "450 mA for 0.2 s" in text
+    assert "temperature  65 °C\n" in text
+    assert "stall        not watched\n" in text
 
 
 def test_a_margin_keeps_the_rest_pose_inside() -> None:

@@ -36,6 +36,7 @@ from serfn.robot.contract import PositionUnit, RobotInfo
 from serfn.robot.watchdog import WatchdogConfig
 
 _ROUND_OFF = 1e-6
+_MAX_TEMPERATURE_C = 65.0
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,9 @@ def default_limits(
 ) -> SafetyLimits:
     """Limits as wide as the robot's own bounds, for a start.
 
+    Temperatures are watched where they are measured. What current and what stall are too much depends on
+    motors and task; they are not watched before somebody says so.
+
     Args:
         info: The robot.
         max_speed: Per second, for every joint.
@@ -213,7 +217,12 @@ def default_limits(
         if parked is not None:
             inner_low, inner_high = min(inner_low, parked), max(inner_high, parked)
         joints[name] = JointLimits(inner_low, inner_high, max_speed, max_acceleration)
-    return SafetyLimits(robot=info.name, joints=joints, unit=info.unit)
+    return SafetyLimits(
+        robot=info.name,
+        joints=joints,
+        unit=info.unit,
+        max_temperature_c=_MAX_TEMPERATURE_C if info.temperature_keys else None,
+    )
 
 
 def load_limits(path: str | Path, info: RobotInfo) -> SafetyLimits:
@@ -247,18 +256,19 @@ def describe_limits(limits: SafetyLimits) -> str:
     ]
     stall = limits.stall
     lines += [
-        f"  current      {_limit(limits.max_current_ma, 'mA')} for {limits.over_current_s:g} s",
+        f"  current      {_limit(limits.max_current_ma, 'mA', limits.over_current_s)}",
         f"  temperature  {_limit(limits.max_temperature_c, '°C')}",
-        f"  stall        {_limit(stall and stall.error, unit)}"
-        + (f" for {stall.seconds:g} s" if stall else ""),
+        f"  stall        {_limit(stall and stall.error, unit, stall.seconds if stall else None)}",
     ]
     for name, dog in (("observation", limits.observation_watchdog), ("policy", limits.policy_watchdog)):
         lines.append(f"  {name:<11}  warn {dog.warn_s:g} s, hold {dog.hold_s:g} s, stop {dog.stop_s:g} s")
     return "\n".join(lines)
 
 
-def _limit(value: float | None, unit: str) -> str:
-    return "not watched" if value is None else f"{value:g} {unit}"
+def _limit(value: float | None, unit: str, seconds: float | None = None) -> str:
+    if value is None:
+        return "not watched"
+    return f"{value:g} {unit}" + ("" if seconds is None else f" for {seconds:g} s")
 
 
 def _toml_lines(table: Mapping[str, object], path: tuple[str, ...]) -> list[str]:
