@@ -203,10 +203,18 @@ def _make_skin(
 
 
 def _is_phalanx(mesh: str) -> bool:
-    """Whether a bone is one of those that lie along the z axis of their link."""
-    link = mesh.removeprefix(_PREFIX + "collision_").removesuffix("_mesh")
-    finger, _, part = link.partition("_")
+    """Whether a bone is one that skin covers, or of the thumb's base, which stops what slides along it."""
+    return _lies_along_its_link(mesh) or _link(mesh) in ("thumb_mp", "thumb_pp")
+
+
+def _lies_along_its_link(mesh: str) -> bool:
+    """Whether a bone is one of those that lie along the z axis of their link, as a capsule can."""
+    finger, _, part = _link(mesh).partition("_")
     return finger in FINGERS and part in (("ip", "dp") if finger == "thumb" else ("pp", "ip"))
+
+
+def _link(mesh: str) -> str:
+    return mesh.removeprefix(_PREFIX + "collision_").removesuffix("_mesh")
 
 
 def _make_bone(
@@ -217,8 +225,8 @@ def _make_bone(
     geom.friction = [_BONE_FRICTION * physics.friction, 0.01, 0.0001]
     geom.solimp[:3] = physics.solimp
     geom.group = 3
-    geom.name = "bone_" + geom.meshname.removeprefix(_PREFIX + "collision_").removesuffix("_mesh")
-    if collision == "capsules":
+    geom.name = "bone_" + _link(geom.meshname)
+    if collision == "capsules" and _lies_along_its_link(geom.meshname):
         geom.meshname = ""
         geom.material = ""
         _make_capsule(geom, vertices)

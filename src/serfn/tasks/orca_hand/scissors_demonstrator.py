@@ -1,12 +1,13 @@
 """The demonstrator of the scissors task: a scripted expert that looks, decides its phase, and moves.
 
-It acts on the observation alone and keeps no clock: the phase and the next command follow from where hand,
-scissors and tape are *now*. So whatever it does, a policy without memory can learn to do, and it recovers from
-a missed insertion or a slipped blade as a person would: by looking again. Only its style is drawn per episode,
-so that a set of demonstrations has several modes, and its hand trembles.
+It acts on the observation and keeps no clock: the phase and the next command follow from where hand, scissors
+and tape are *now*, so that a policy without memory can learn them, and a missed insertion or a slipped blade
+is answered as a person would: by looking again. All that it remembers is the opening angle that its fingers
+were last told, which the motor torques of the observation show too. Its style is drawn per episode, so that a
+set of demonstrations has several modes, and its hand trembles.
 
 Wrist commands lead the measured wrist towards a goal by a bounded distance, hence at a bounded speed. Finger
-commands lie on the solved curve of `scissors_postures`, at an opening angle that leads the measured one.
+commands lie on the solved curve of `scissors_postures`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from serfn.tasks.orca_hand.scissors_geometry import (
 )
 from serfn.tasks.orca_hand.scissors_postures import GRIP_JOINTS, grip_postures
 from serfn.tasks.orca_hand.scissors_reading import Reading, read
+from serfn.tasks.orca_hand.scissors_state import NUM_MOTORS
 
 Approach = Literal["front", "above"]
 Order = Literal["turn_first", "move_first"]
@@ -52,6 +54,12 @@ _HOOK_RAD = {"thumb_dip": 0.7, "index_pip": -0.15, "middle_pip": -0.15, "index_m
 """The thumb bends around its loop; the fingers stretch, or their loop works its way towards the palm."""
 
 _ASIDE_RAD = {"ring_abd": 0.3, "ring_mcp": -0.3, "pinky_abd": 0.5, "pinky_mcp": -0.3}
+
+
+TREMOR_MEMORY = 0.85
+_GAIN = 0.5
+# The wrist follows its own tremor: a lead of half the amplitude moves it by about the amplitude.
+_TREMOR = np.concatenate([np.repeat(_GAIN * np.array([0.0015, 0.012]), 3), np.full(NUM_JOINTS, 0.02)])
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class Style:
 
 @dataclass(frozen=True)
 class _Intent:
-    """What a phase wants: wrist goal, how fast at most (lead of the command in m and rad), and the fingers."""
+    """What a phase wants: a goal of the wrist, the largest lead of its command (m, rad), and the fingers."""
 
     phase: Phase
     position: np.ndarray
@@ -96,7 +104,7 @@ class _Intent:
     lead_rad: float
     opening: float
     hook: bool
-    gain: float = 0.5
+    gain: float = _GAIN
 
 
 class ScissorsDemonstrator:
@@ -117,7 +125,8 @@ class ScissorsDemonstrator:
         self._tape_error_rad = noise * 0.03 * draw(2)
         self._cut_at_m = CUT_AT_M + noise * rng.uniform(-0.006, 0.006)
         self._lift_m = LIFT_M + noise * rng.uniform(-0.01, 0.02)
-        self._tremor = np.zeros(NUM_JOINTS)
+        self._tremor = np.zeros(NUM_MOTORS)
+        self._tremor_step = noise * np.sqrt(1 - TREMOR_MEMORY**2) * _TREMOR
         self._opening = 0.0
 
     def act(self, observation: np.ndarray) -> np.ndarray:
@@ -127,12 +136,10 @@ class ScissorsDemonstrator:
         self.phase, self._opening = intent.phase, intent.opening
         move = _bounded(intent.gain * (intent.position - now.wrist[:3]), intent.lead_m)
         turn = _bounded(intent.gain * (intent.angles - now.wrist[3:]), intent.lead_rad)
-        noise, draw = self.style.noise, self._rng.standard_normal
-        shake = noise * np.concatenate([0.0014 * draw(3), 0.010 * draw(3)])
-        self._tremor = 0.85 * self._tremor + noise * 0.0105 * draw(NUM_JOINTS)
-        return np.concatenate(
-            [now.wrist + np.concatenate([move, turn]) + shake, self._fingers(intent) + self._tremor]
-        )
+        shake = self._tremor_step * self._rng.standard_normal(NUM_MOTORS)
+        self._tremor = TREMOR_MEMORY * self._tremor + shake
+        wrist = now.wrist + np.concatenate([move, turn])
+        return np.concatenate([wrist, self._fingers(intent)]) + self._tremor
 
     def _before_retrieval(self, now: Reading) -> _Intent:
         """Stand before the loops, go in along their normal, hook the thumb, squeeze, pull out of the case."""
@@ -148,7 +155,7 @@ class ScissorsDemonstrator:
         opening = float(np.clip(now.angle, 0.0, OPEN_RAD))
         speed, error = self.style.speed, scissors @ self._insertion_error_m
         inside = depth > -0.068 and aside < 0.012 and askew < (0.2 if depth < -0.05 else 0.5)
-        if inside or (depth > -0.10 and aside < 0.003 and askew < 0.04):
+        if inside or (depth > -0.10 and aside < 0.004 and askew < 0.05):
             # Loops that the fingertips already touch turn with them: following would turn them further.
             if depth > -0.05:
                 angles = now.wrist[3:] + 0.2 * (angles - now.wrist[3:])
@@ -195,7 +202,8 @@ class ScissorsDemonstrator:
         offset = goal_rotation.T @ (now.scissors_position - now.tape_position) - [self._cut_at_m, 0.0, 0.0]
         before, aside = offset[0], float(np.hypot(*offset[1:]))
         askew = _angle_between(goal_rotation, scissors)
-        if before < 0.02 and aside < 0.015 and (now.angle < 0.23 or np.linalg.norm(offset) < 0.005):
+        begun = self._opening < OPEN_RAD - 0.05
+        if before < 0.02 and aside < 0.015 and (begun or np.linalg.norm(offset) < 0.006):
             opening = max(self._opening - CLOSING_STEP_RAD * speed, CLOSED_RAD)
             return _Intent("close", at_tape, angles, 0.005, 0.02, opening, hook=True, gain=0.35)
         wider = min(self._opening + OPENING_STEP_RAD * speed, OPEN_RAD if now.angle > 0.26 else WIDE_RAD)

@@ -2,10 +2,10 @@
 
 Thumb, index and middle finger must pass through the handle loops wherever the hinge stands. At every opening
 angle the lines of the distal links are to cross the planes of the loops in given points, while the scissors
-stand still in the hand but for a tilt that is linear in the angle. One damped least-squares problem (Levenberg,
-Quarterly of Applied Mathematics 2, 1944; Nocedal and Wright, Numerical Optimization, section 10.3) over all
-angles at once yields the joint angles, the place of the pivot in the hand and the tilt. It depends on the
-hand model and the scissors' dimensions alone and takes well under a second.
+stand still in the hand (its wrist joint at zero) but for a tilt that is linear in the angle. One damped
+least-squares problem over all angles at once (Levenberg, Quarterly of Applied Mathematics 2, 1944; Nocedal
+and Wright, Numerical Optimization, section 10.3) yields the joint angles, the place of the pivot in the hand
+and the tilt. It depends on the hand model and the scissors' dimensions alone and takes about a second.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -205,7 +205,7 @@ class _GripProblem:
         tilts = frame[3] + frame[4] * self._angles
         rotations = np.array([rotation_y(-tilt) for tilt in tilts])
         points = frame[:3] + np.einsum("kij,kfj->kfi", rotations, self._points)
-        # A link far from the normal would cross at infinity: bounded, so that the solution can start anywhere.
+        # A link square to the normal would cross at infinity: bounded, so that any start will do.
         depths = (points[..., 1] - origins[..., 1]) / np.maximum(axes[..., 1], 0.3)
         crossings = origins + depths[..., None] * axes
         return (crossings - points)[..., [0, 2]], depths

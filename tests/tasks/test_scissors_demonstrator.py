@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from serfn.core.errors import ConfigError
+from serfn.tasks.orca_hand.scissors import OrcaScissorsTape
+from serfn.tasks.orca_hand.scissors_demonstrator import (
+    Phase,
+    ScissorsDemonstrator,
+    Style,
+    draw_style,
+    make_demonstrator,
+)
+from serfn.tasks.orca_hand.scissors_reading import read
+
+
+@pytest.fixture(scope="module")
+def env() -> OrcaScissorsTape:
+    return OrcaScissorsTape()
+
+
+def act(env: OrcaScissorsTape, style: Style, *, seed: int, steps: int) -> tuple[list[str], np.ndarray, dict]:
+    """Return the phases in the order of their first appearance, the actions, and the last info."""
+    demonstrator = ScissorsDemonstrator(style, np.random.default_rng(seed))
+    observation, info = env.reset(seed=seed)
+    phases, actions = [], []
+    for _ in range(steps):
+        action = demonstrator.act(observation)
+        if demonstrator.phase not in phases:
+            phases.append(demonstrator.phase)
+        observation, _, terminated, truncated, info = env.step(action)
+        actions.append(action)
+        if terminated or truncated:
+            break
+    return phases, np.array(actions), info
+
+
+@pytest.mark.parametrize("approach", ["front", "above"])
+def test_without_noise_it_cuts_the_tape_in_the_order_of_its_phases(
+    env: OrcaScissorsTape, approach: str
+) -> None:
+    phases, _, info = act(env, Style(approach=approach), seed=0, steps=360)  # pyright: ignore[reportArgumentType]
+    assert info["is_success"]
+    order = get_args(Phase)
+    assert phases == sorted(phases, key=order.index)
+
+
+def test_the_same_seed_acts_the_same(env: OrcaScissorsTape) -> None:
+    style = Style(noise=1.0, speed=1.5)
+    np.testing.assert_array_equal(act(env, style, seed=3, steps=15)[1], act(env, style, seed=3, steps=15)[1])
+
+
+def test_it_has_no_memory_of_the_way_to_the_loops(env: OrcaScissorsTape) -> None:
+    style = Style()
+    used = ScissorsDemonstrator(style, np.random.default_rng(0))
+    observation, _ = env.reset(seed=1)
+    for _ in range(10):
+        observation = env.step(used.act(observation))[0]
+    fresh = ScissorsDemonstrator(style, np.random.default_rng(0))
+    np.testing.assert_array_equal(used.act(observation), fresh.act(observation))
+
+
+def test_noise_perturbs_and_speed_lengthens_the_first_command(env: OrcaScissorsTape) -> None:
+    observation, _ = env.reset(seed=2)
+    slow, fast, shaky = (
+        ScissorsDemonstrator(style, np.random.default_rng(0)).act(observation)
+        for style in (Style(), Style(speed=1.5), Style(noise=1.0))
+    )
+    wrist = read(observation).wrist
+    ratio = np.linalg.norm(fast[:3] - wrist[:3]) / np.linalg.norm(slow[:3] - wrist[:3])
+    assert ratio == pytest.approx(1.5, abs=0.01)
+    assert (shaky[1:] != slow[1:]).all()
+
+
+def test_every_style_is_drawn() -> None:
+    styles = {draw_style(np.random.default_rng(seed)) for seed in range(600)}
+    assert len(styles) == 2 * 2 * 2 * 2 * 3
+    first = make_demonstrator(np.random.default_rng(4)).style
+    assert first == make_demonstrator(np.random.default_rng(4)).style
+
+
+def test_reading_agrees_with_the_simulation(env: OrcaScissorsTape) -> None:
+    observation, _ = env.reset(seed=5)
+    reading, state = read(observation), env.scissors.state()
+    np.testing.assert_allclose(reading.hand_rotation, state.hand_rotation, atol=1e-6)
+    np.testing.assert_allclose(reading.scissors_rotation, state.scissors_rotation, atol=1e-6)
+    np.testing.assert_allclose(reading.wrist[:3], state.hand_position, atol=1e-6)
+    assert reading.tape_yaw == pytest.approx(state.tape_yaw, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"approach": "below"}, "front, above"), ({"speed": 0.0}, "speed"), ({"noise": -1.0}, "noise")],
+)
+def test_bad_styles_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Style(**arguments)
