@@ -92,12 +92,12 @@ class Session:
         recording.commit()
 
     def verify(self) -> None:
-        with StoreWriter(self.folder):
-            pass
+        with StoreWriter(self.folder) as writer:
+            last = writer.add(self.toys.random(3))
         assert not [finding for finding in check_store(self.folder) if finding.damage]
         store = EpisodeStore(self.folder)
         found = {store.summary(number).seed: store.episode(number) for number in store.numbers}
-        assert store.numbers == tuple(range(len(store))) and len(found) == len(store)
+        assert store.numbers == tuple(range(last + 1)) and len(found) == len(store)
         for index, item in enumerate(self.items):
             steps = self.acknowledged[index]
             if index not in found:

@@ -114,7 +114,7 @@ def _damage(path: Path, file: EpisodeFile) -> str | None:
 def _check_names(path: Path, files: list[EpisodeFile]) -> list[Finding]:
     """Look for numbers and identities that are missing or there twice."""
     numbers = Counter(file.number for file in files)
-    set_aside_numbers = {file.number for file in episode_files(path / "quarantine")}
+    set_aside_numbers = {file.number for file in episode_files(path / "quarantine") if not file.images}
     missing = set(range(max(numbers, default=-1) + 1)) - numbers.keys() - set_aside_numbers
     uids = Counter(file.uid for file in files)
     return [

@@ -44,7 +44,8 @@ def committed_file(store: Path, uid: str) -> EpisodeFile | None:
 def next_number(store: Path) -> int:
     """Return the number of the next episode; those of files set aside are not given again."""
     known = [*episode_files(store / "episodes"), *episode_files(store / "quarantine")]
-    return 1 + max((file.number for file in known), default=-1)
+    # Images without an episode are what a crash left of one that was never committed.
+    return 1 + max((file.number for file in known if not file.images), default=-1)
 
 
 def commit_journal(
