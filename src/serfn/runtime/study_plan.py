@@ -275,7 +275,7 @@ def _chain(
     before = tuple(job.name for job in recordings)
     measures = {"held_out": held_out, "modes": task.modes}
     place = f"seed-{config.seed}"
-    if stages[0] != "imitation":
+    if "imitation" not in stages:
         work = TrainingJob(config, stages, **measures)
         return [*recordings, _training("run", f"runs/{task_name}/{method}/{place}", before, work)]
     imitation = _training(
