@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -22,6 +23,8 @@ from serfn.runtime.robot_config import LearningConfig, RobotRunConfig
 from serfn.runtime.robot_folder import RobotFolder, create
 
 FAKE = {"joints": 2, "control_hz": 50.0}
+WAIT_S = 600
+"""Far more than needed: a busy machine may be slow, never wrong."""
 PERMISSIVE = PromotionConfig(
     max_likelihood_shift=1e9,
     max_divergence=1e9,
@@ -75,7 +78,7 @@ def test_learner_in_its_own_process_is_killed_and_continues(
         learner = LearnerProcess(folder.path, niceness=0, restarts=1, note=notes.append)
         learner.start()
         actor.follow_weights()
-        until_s = time.monotonic() + 120
+        until_s = time.monotonic() + WAIT_S
         while time.monotonic() < until_s and not (killed and learner_has_learnt(folder, killed[0])):
             actor.run(1)
             learner.watch()
@@ -92,6 +95,40 @@ def test_learner_in_its_own_process_is_killed_and_continues(
     assert not any(episode.interrupted for episode in episodes)
     assert max(episode.policy_version for episode in episodes) > 1
     assert final["episodes"] <= len(episodes)
+
+
+def test_a_killed_robot_process_takes_its_learner_along_and_resumes(
+    make_session: Callable[..., RobotFolder],
+) -> None:
+    folder = make_session("process")
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_run_session, args=(str(folder.path),))
+    process.start()
+    until_s = time.monotonic() + WAIT_S
+    while status(folder).get("updates", 0) < 4 and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    before = EpisodeStore(folder.store("robot"))
+    with learner_lock(folder.path, wait_s=60):
+        learnt = status(folder)
+    assert learnt["updates"] >= 4
+    acted = json.loads(folder.serving("robot").read_text(encoding="utf-8"))["acting"]
+    with RobotActor(folder) as actor:
+        assert actor.slot.version == acted
+        actor.run(1)
+        used = actor.session.use.episodes
+    after = EpisodeStore(folder.store("robot"))
+    assert set(before.uids) <= set(after.uids)
+    assert used + sum(after.summary(number).interrupted for number in after.numbers) >= len(after)
+    learner = Learner(folder.path, should_stop=lambda: True)
+    assert learner.state.updates >= learnt["updates"] - 4
+
+
+def _run_session(folder: str) -> None:
+    with RobotActor(RobotFolder(folder)) as actor:
+        run_session(actor)
 
 
 def learner_has_learnt(folder: RobotFolder, updates: int) -> bool:

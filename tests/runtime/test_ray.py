@@ -19,7 +19,7 @@ from serfn.runtime.robot_folder import RobotFolder, create
 
 ray = pytest.importorskip("ray")
 
-WAIT_S = 240
+WAIT_S = 600
 """Far more than needed: a busy machine may be slow, never wrong."""
 
 ANYTHING = PromotionConfig(

@@ -88,6 +88,8 @@ def _run_inline(
         left = None if left is None else left - done
         if done < wanted or left == 0:
             reason = ended
+        else:
+            actor.watcher.phase("learning", "the robot rests while the policy learns")
 
     with learner_lock(actor.folder.path):
         learner = Learner(
