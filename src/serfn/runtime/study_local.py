@@ -111,7 +111,7 @@ def _work(root: Path, name: str, sender: Connection) -> None:
     log = os.open(root / name / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
-    threading.Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_stop_without_study, daemon=True).start()
     try:
         failure = run_logged(root, name)
     except KeyboardInterrupt:
@@ -120,7 +120,9 @@ def _work(root: Path, name: str, sender: Connection) -> None:
         sender.send(failure)
 
 
-def _stop_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGINT)
+def _stop_without_study() -> None:
+    """Interrupt this process when the study's is gone."""
+    study = multiprocessing.parent_process()
+    if study is not None:
+        study.join()
+        os.kill(os.getpid(), signal.SIGINT)
