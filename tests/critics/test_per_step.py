@@ -60,6 +60,8 @@ def test_impossible_returns_are_refused(make: Callable[[], object], message: str
         make()
 
 
-def test_it_is_smaller_than_a_chunk_critic_of_equal_width() -> None:
-    assert isinstance(build(), PerStepCritic)
-    assert build().hidden[0].weight.shape == (2, OBS + ACTION + 1, 16)  # pyright: ignore[reportAttributeAccessIssue]
+def test_its_input_is_one_action() -> None:
+    critic = build()
+    assert isinstance(critic, PerStepCritic)
+    first = next(critic.hidden.parameters())
+    assert first.shape == (2, OBS + ACTION + 1, 16)

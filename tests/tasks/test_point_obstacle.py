@@ -35,10 +35,10 @@ def demonstrate(plant: str, episodes: int) -> list[tuple[float, bool, float]]:
     return outcomes
 
 
-def test_demonstrations_take_both_sides_and_leave_room_for_improvement() -> None:
+def test_demonstrations_take_both_sides_and_sometimes_fail() -> None:
     outcomes = demonstrate("nominal", 200)
     success = np.mean([reached for _, reached, _ in outcomes])
-    assert 0.5 < success < 0.85
+    assert 0.9 < success < 1.0
     assert 0.4 < np.mean([side > 0 for side, _, _ in outcomes]) < 0.6
     assert all(side == taken for side, reached, taken in outcomes if reached)
 
