@@ -78,10 +78,10 @@ class Cable:
         self.exchange = exchange
         self.cut_before = self.cut_after = False
 
-    def push(self, robot: str, uid: str, content: bytes) -> None:
+    def push(self, robot: str, uid: str, episode: bytes) -> None:
         if self.cut_before:
             raise LinkError("cut")
-        self.exchange.push(robot, uid, content)
+        self.exchange.push(robot, uid, episode)
         if self.cut_after:
             raise LinkError("cut before the answer")
 
