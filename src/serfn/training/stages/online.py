@@ -50,7 +50,7 @@ class AlarmConfig:
     """
 
     max_divergence: float | None = 1.0
-    max_failures: int | None = 2
+    max_failures: int | None = 3
     failure_rounds: int = 2
     value_margin: float = 0.05
 
