@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from serfn.runtime.robot_config import RobotRunConfig
     from serfn.runtime.robot_folder import RobotFolder
 
+_SWITCH_S = 5e-4
+
 Positional = tyro.conf.Positional
 Learn = Literal["none", "inline", "process", "elsewhere"]
 Success = Literal["yes", "no", "unknown"]
@@ -69,6 +71,8 @@ def run(
     """
     # Two processes share the cores; networks of this size gain nothing from more threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The screen and the recorder share the interpreter with the control loop: they must let it in soon.
+    sys.setswitchinterval(_SWITCH_S)
     from serfn.runtime.actor import RobotActor
     from serfn.runtime.actor_learner import run_session
 
