@@ -1,5 +1,8 @@
 """The scissors task's contract: honest physics, a cut that must be made, stages, plants, determinism."""
 
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -164,7 +167,7 @@ def test_blades_that_close_around_the_tape_cut_it(env: OrcaScissorsTape) -> None
     sim = _carry(env, (0.0, 0.0, 0.0), 0.4, 0.4)
     assert sim.cut_rule.cut
     assert not sim.data.eq_active.any()
-    env.latched.update(grasp=True, retrieve=True)
+    env.latched |= {"grasp": True, "retrieve": True}
     terms = env.reward_terms()
     assert terms == {"grasp": 0.0, "retrieve": 0.0, "cut": 1.0}
     outcome = env.outcome()

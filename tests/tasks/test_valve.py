@@ -18,7 +18,7 @@ def _demonstrate(env: OrcaValve, seed: int) -> tuple[list[float], dict, bool]:
     observation, _ = env.reset(seed=seed)
     demonstrator, rewards = make_demonstrator(np.random.default_rng(seed)), []
     while True:
-        action = np.clip(demonstrator.act(observation), env.action_space.low, env.action_space.high)
+        action = np.clip(demonstrator.act(observation), env.valve.low[1:], env.valve.high[1:])
         observation, reward, terminated, truncated, info = env.step(action)
         rewards.append(reward)
         if terminated or truncated:

@@ -21,6 +21,9 @@ after retrieval 12 cm out of the hand); the simulation diverges; 18 s are over (
 `dropped`. `info["stage"]` is the last stage achieved. **Success**: cut.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
+
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
@@ -109,7 +112,7 @@ class OrcaScissorsTape(HandEnvironment):
         """Draw the episode's conditions and put everything in its place."""
         self.scissors.randomize(self._ranges, rng)
         self.scissors.place(self._ranges, rng)
-        self.latched = dict.fromkeys(_LATCHES, False)
+        self.latched: dict[str, bool] = {name: False for name in _LATCHES}
         self._held_steps = 0
 
     def observe(self, rng: np.random.Generator) -> np.ndarray:
@@ -140,8 +143,11 @@ class OrcaScissorsTape(HandEnvironment):
     @property
     def stage(self) -> Stage:
         """The last stage achieved."""
-        achieved: tuple[Stage, ...] = ("none", "grasp", "retrieve", "cut")
-        return next((name for name in reversed(achieved[1:]) if self.latched[name]), "none")
+        later_first: tuple[Stage, ...] = ("cut", "retrieve", "grasp")
+        for stage in later_first:
+            if self.latched[stage]:
+                return stage
+        return "none"
 
     def details(self) -> dict[str, Any]:
         """Return the last stage achieved."""

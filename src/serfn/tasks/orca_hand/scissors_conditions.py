@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.plant import Plant
@@ -64,12 +65,11 @@ class ScissorsRandomization:
 
     def scaled(self, factor: float) -> ScissorsRandomization:
         """Return all half widths times a factor."""
-        return ScissorsRandomization(
-            **{
-                name: tuple(factor * item for item in value) if isinstance(value, tuple) else factor * value
-                for name, value in asdict(self).items()
-            }
-        )
+        scaled: dict[str, Any] = {
+            name: tuple(factor * item for item in value) if isinstance(value, tuple) else factor * value
+            for name, value in asdict(self).items()
+        }
+        return ScissorsRandomization(**scaled)
 
 
 DIFFICULTIES: dict[str, ScissorsRandomization] = {
