@@ -1,3 +1,6 @@
+# pyright: reportAttributeAccessIssue=false
+# (the MuJoCo bindings come without type stubs)
+
 from __future__ import annotations
 
 from pathlib import Path
