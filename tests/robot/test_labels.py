@@ -83,13 +83,13 @@ def test_use_is_counted_and_limits_are_named() -> None:
     assert use == InteractionUse(minutes=0.75, episodes=2, resets=1, interventions=2, discarded=1, stops=1)
     assert InteractionBudget().exhausted(use) is None
     assert InteractionBudget(minutes=1, episodes=3, resets=2, interventions=3).exhausted(use) is None
-    for limit, words in (
-        ({"minutes": 0.75}, "0.75 minutes"),
-        ({"episodes": 2}, "2 episodes"),
-        ({"resets": 1}, "1 resets"),
-        ({"interventions": 1}, "1 interventions"),
+    for budget, words in (
+        (InteractionBudget(minutes=0.75), "0.75 minutes"),
+        (InteractionBudget(episodes=2), "2 episodes"),
+        (InteractionBudget(resets=1), "1 resets"),
+        (InteractionBudget(interventions=1), "1 interventions"),
     ):
-        reason = InteractionBudget(**limit).exhausted(use)
+        reason = budget.exhausted(use)
         assert reason is not None
         assert words in reason
 

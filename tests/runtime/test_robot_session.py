@@ -50,7 +50,10 @@ class Notes(SilentWatcher):
     """Keeps what people should know."""
 
     def __init__(self, notes: list[str]) -> None:
-        self.note = notes.append
+        self._notes = notes
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
 
 
 class KeysAtStep:

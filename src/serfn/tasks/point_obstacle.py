@@ -183,7 +183,7 @@ class PointDemonstrator:
         hesitation: int,
         rng: np.random.Generator,
     ) -> None:
-        """Choose side, distance from the middle line, speed, size of the wobble, and steps before it starts."""
+        """Choose side, distance from the middle line, speed, wobble, and steps before it starts."""
         self.side, self.clearance_m = side, clearance_m
         self.speed_m_s, self.wobble_m_s = speed_m_s, wobble_m_s
         self._waiting = hesitation
