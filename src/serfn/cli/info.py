@@ -91,9 +91,9 @@ def _policy(console: Console, path: Path) -> None:
 
 
 def _demonstrations(console: Console, path: Path) -> None:
-    from serfn.data.formats.npz import load_npz
+    from serfn.data.datasets import load_demonstrations
 
-    demonstrations = load_npz(path)
+    demonstrations = load_demonstrations(path)
     episodes = demonstrations.episodes
     known = [episode.success for episode in episodes if episode.success is not None]
     success = f"{sum(known)} of {len(known)} successful" if known else "success unknown"

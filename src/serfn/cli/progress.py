@@ -103,7 +103,8 @@ class LogProgress:
         done, total = self._done[name], self._totals[name]
         rate = done / max(now - self._started[name], 1e-9)
         left = (total - done) / rate if rate > 0 else 0.0
-        self.note(f"{name}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left, {shown_metrics(metrics)}")
+        pace = f"{name}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left"
+        self.note(", ".join(filter(None, [pace, shown_metrics(metrics)])))
 
     def stage_finished(self, name: str, summary: Mapping[str, float]) -> None:
         """Say how it ended."""

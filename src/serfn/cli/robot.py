@@ -339,12 +339,12 @@ def _person(robot: Robot, stack: ExitStack) -> KeyboardOperator | None:
 
 
 def _teleoperator(robot: Robot, person: KeyboardOperator, replay: Path | None) -> Teleoperator | None:
-    from serfn.data.formats.npz import load_npz
+    from serfn.data.datasets import load_demonstrations
     from serfn.robot.teleoperation import RecordedTeleoperator
 
     if replay is None:
         return person.jog
-    actions = load_npz(replay, robot.info.action).episodes[0].actions
+    actions = load_demonstrations(replay, robot.info.action).episodes[0].actions
     return RecordedTeleoperator(actions, robot.info.action.names)
 
 

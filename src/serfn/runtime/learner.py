@@ -14,8 +14,8 @@ from pathlib import Path
 
 from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
+from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
-from serfn.data.formats.npz import load_npz
 from serfn.data.replay import ChunkReplay
 from serfn.runtime.experience import ExperienceFeed, StoredEpisode
 from serfn.runtime.progress import SILENT, Progress
@@ -82,7 +82,7 @@ class Learner:
         self.session = TrainingSession(
             config,
             task,
-            load_npz(config.demos, task.action).episodes,
+            load_demonstrations(config.demos, task.action).episodes,
             self.folder.checkpoints,
             collect=self._collect,
             report=self._report,

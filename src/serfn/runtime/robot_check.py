@@ -15,7 +15,7 @@ import numpy as np
 from serfn.core.errors import ConfigError
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Robot, SceneReset, read_vector
-from serfn.robot.limits import SafetyLimits
+from serfn.robot.limits import SafetyLimits, describe_limits
 from serfn.robot.safety import SafetySupervisor
 from serfn.robot.supervised import SupervisedRobot
 from serfn.robot.timing import LoopTiming, Pace, TimingSummary
@@ -102,6 +102,8 @@ def check_robot(
     supervisor = SafetySupervisor(robot.info, limits, robot.info.control_hz)
     supervised = SupervisedRobot(robot, supervisor, clock, robot.info.control_hz, announce)
     if calibrate:
+        # Calibration moves the robot, and nothing moves before its limits were seen.
+        announce(describe_limits(limits))
         announce("connecting and calibrating")
         robot.connect(calibrate=True)
     with supervised:

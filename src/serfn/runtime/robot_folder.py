@@ -33,8 +33,8 @@ from serfn.core.errors import CheckpointError, ConfigError, DataError
 from serfn.core.files import whole_file, write_atomically
 from serfn.core.seeding import generator
 from serfn.core.spec import TaskSpec
+from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
-from serfn.data.formats.npz import load_npz
 from serfn.data.replay import ChunkBatch, ChunkReplay
 from serfn.runtime.evaluate import checkpoint_folder, load_actor
 from serfn.runtime.robot_config import RobotRunConfig
@@ -226,7 +226,7 @@ def _first_checkpoint(folder: RobotFolder, config: TrainConfig, task: TaskSpec, 
     assert source is not None  # a bundle was refused before
     if config.demos is None or not config.demos.is_file():
         raise DataError(f"the demonstrations '{config.demos}' of '{policy}' are missing; restore the file")
-    demonstrations = load_npz(config.demos, task.action).episodes
+    demonstrations = load_demonstrations(config.demos, task.action).episodes
     session = TrainingSession(
         config,
         task,

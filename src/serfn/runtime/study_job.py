@@ -16,7 +16,7 @@ from serfn.core.config import to_dict
 from serfn.core.errors import ConfigError, SerfnError
 from serfn.core.files import write_atomically
 from serfn.core.spec import TaskSpec
-from serfn.data.formats.npz import load_npz
+from serfn.data.datasets import load_demonstrations
 from serfn.runtime.collect import collect
 from serfn.runtime.study_measure import measure
 from serfn.runtime.study_plan import (
@@ -98,7 +98,7 @@ def continue_from_imitation(config: TrainConfig, folder: Path, shared: Path) -> 
     task = TaskSpec.from_dict(tree["task"])
     if config.demos is None:
         raise ConfigError("a run that shares its imitation needs demos; record them first")
-    episodes = load_npz(config.demos, task.action).episodes
+    episodes = load_demonstrations(config.demos, task.action).episodes
     fresh = TrainingSession(config, task, episodes, folder / "checkpoints").context.agent.state_dict()
     tree["agent"] = {**fresh, **{name: tree["agent"][name] for name in _FROM_IMITATION}}
     folder.mkdir(parents=True, exist_ok=True)

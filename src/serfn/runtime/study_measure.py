@@ -11,8 +11,8 @@ import torch
 
 from serfn.core.protocols import ChunkActor
 from serfn.core.spec import TaskSpec
+from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
-from serfn.data.formats.npz import load_npz
 from serfn.data.replay import ChunkReplay
 from serfn.evaluation.rollouts import rollout
 from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
@@ -47,7 +47,8 @@ def measure(
     agent = make_agent(config, actor.task)
     nll = None
     if held_out is not None:
-        nll = held_out_nll(actor.policy, load_npz(held_out, actor.task.action).episodes, actor.task)
+        episodes = load_demonstrations(held_out, actor.task.action).episodes
+        nll = held_out_nll(actor.policy, episodes, actor.task)
     return {
         "policy": type(actor.policy).__name__,
         "parameters": {"policy": _count(agent.policy), "critic": _count(agent.critic)},
