@@ -368,6 +368,28 @@ def test_an_evaluation_clearly_below_the_best_returns_the_policy(
     assert len(rollbacks) == 1 and "clearly below" in rollbacks[0].reason
 
 
+def test_the_stage_ends_with_its_best_evaluated_policy(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    interim, evaluated = iter([1.0, 1.4, 1.2]), []
+
+    def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
+        if stage == "online":
+            evaluated.append(session.context.agent.policy_state()["module"])
+        score = 1.0 if final else next(interim)
+        return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
+
+    online = OnlineConfig(
+        episodes=12, episodes_per_round=4, updates_per_round=12, batch_size=16, evaluate_every=1
+    )
+    session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=evaluate)
+    session.run()
+    _, best, last, final = evaluated
+    assert any(not torch.equal(best[name], last[name]) for name in best)
+    assert all(torch.equal(best[name], final[name]) for name in best)
+    assert any("best evaluated policy, 1.9" in note for note in surroundings.notes)
+
+
 def test_robot_time_ends_the_online_stage(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:

@@ -34,8 +34,8 @@ _BEST_QUANTILE = 0.75
 class AlarmConfig:
     """When the online stage distrusts its own policy and returns to an earlier one.
 
-    An evaluation clearly below the best one returns to the last policy whose evaluation was not. The other
-    alarms return less far: to the policy that collected the last round without too many failures.
+    An evaluation clearly below the best one returns to the policy of that one. The other alarms return less
+    far: to the policy that collected the last round without too many failures.
 
     Attributes:
         max_divergence: Largest sampled KL / D from the reference; None switches the alarm off.
@@ -128,9 +128,8 @@ class Online(Stage):
 
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
     policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
-    last round without too many failures, the `safe_policy` of the last evaluation that was not clearly below
-    the best one, the `safe_score` of the best, and whether values were `outside` their bounds at the last
-    report.
+    last round without too many failures, the `best_policy` of all evaluations with its `best_score`, and
+    whether values were `outside` their bounds at the last report.
     """
 
     name: ClassVar[StageName] = "online"
@@ -164,8 +163,8 @@ class Online(Stage):
             "recent_failures": [],
             "returns": [],
             "calm_policy": ctx.agent.policy_state(),
-            "safe_policy": ctx.agent.policy_state(),
-            "safe_score": None,
+            "best_policy": ctx.agent.policy_state(),
+            "best_score": None,
             "outside": False,
         }
 
@@ -294,24 +293,35 @@ class Online(Stage):
             data["recent_failures"] = []
 
     def _close_round(self, ctx: StageContext) -> None:
-        """Evaluate if it is time; the policy becomes the safe one, or returns to it if clearly worse."""
+        """Evaluate if it is time, and judge the policy by it."""
         every, data = self.config.evaluate_every, ctx.state.stage_data
         due = every > 0 and (data["rounds"] % every == 0 or self._finished(ctx))
         if due and ctx.evaluate is not None:
             with checkpoint_on_interrupt(ctx):
                 result = ctx.evaluate(ctx.actor(self.config.acting), stage=self.name, final=False)
-            score = Score.of(result.scores)
-            best = None if data["safe_score"] is None else Score(**data["safe_score"])
-            if best is not None and clearly_worse(score, best):
-                reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
-                roll_back_policy(ctx, data["safe_policy"], reason)
-                data["calm_policy"] = data["safe_policy"]
-            else:
-                data["safe_policy"] = ctx.agent.policy_state()
-                if best is None or score.mean > best.mean:
-                    data["safe_score"] = score.to_dict()
+            self._judge(ctx, Score.of(result.scores))
         data["closed"] = data["rounds"]
         checkpoint(ctx)
+
+    def _judge(self, ctx: StageContext, score: Score) -> None:
+        """Remember the best policy; return to it from one that is clearly worse, and at the end in any case.
+
+        Each evaluation is noisy, so the best one is partly luck; the gate judges on starts that it never saw.
+        """
+        data = ctx.state.stage_data
+        best = None if data["best_score"] is None else Score(**data["best_score"])
+        if best is None or score.mean >= best.mean:
+            data["best_score"], data["best_policy"] = score.to_dict(), ctx.agent.policy_state()
+        elif clearly_worse(score, best):
+            reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
+            roll_back_policy(ctx, data["best_policy"], reason)
+            data["calm_policy"] = data["best_policy"]
+        elif self._finished(ctx):
+            ctx.agent.load_policy_state(data["best_policy"])
+            ctx.hooks.note(
+                f"{self.name}: ends with its best evaluated policy, {number(best.mean)}; the last one was "
+                f"evaluated at {number(score.mean)}"
+            )
 
 
 def add_online_episodes(ctx: StageContext, episodes: Sequence[Episode]) -> None:
