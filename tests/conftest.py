@@ -7,6 +7,16 @@ from pathlib import Path
 
 import pytest
 
+try:
+    from hypothesis import settings
+except ImportError:
+    # The GPU tests run on images that lack it.
+    pass
+else:
+    # A slow machine is no failure.
+    settings.register_profile("serfn", deadline=None)
+    settings.load_profile("serfn")
+
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import only what has GPU tests when nothing else is asked for.

@@ -105,7 +105,8 @@ def test_a_killed_robot_process_takes_its_learner_along_and_resumes(
     process = context.Process(target=_run_session, args=(str(folder.path),))
     process.start()
     until_s = time.monotonic() + WAIT_S
-    while status(folder).get("updates", 0) < 4 and time.monotonic() < until_s:
+    served = folder.serving("robot")
+    while (status(folder).get("updates", 0) < 4 or not served.is_file()) and time.monotonic() < until_s:
         time.sleep(0.05)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
@@ -114,7 +115,7 @@ def test_a_killed_robot_process_takes_its_learner_along_and_resumes(
     with learner_lock(folder.path, wait_s=60):
         learnt = status(folder)
     assert learnt["updates"] >= 4
-    acted = json.loads(folder.serving("robot").read_text(encoding="utf-8"))["acting"]
+    acted = json.loads(served.read_text(encoding="utf-8"))["acting"]
     with RobotActor(folder) as actor:
         assert actor.slot.version == acted
         actor.run(1)
@@ -124,6 +125,21 @@ def test_a_killed_robot_process_takes_its_learner_along_and_resumes(
     assert used + sum(after.summary(number).interrupted for number in after.numbers) >= len(after)
     learner = Learner(folder.path, should_stop=lambda: True)
     assert learner.state.updates >= learnt["updates"] - 4
+
+
+def test_an_episode_that_was_stored_and_not_counted_is_counted_at_the_next_start(
+    make_session: Callable[..., RobotFolder],
+) -> None:
+    folder = make_session("none")
+    with RobotActor(folder) as actor:
+        actor.run(1)
+        first = folder.interaction("robot").read_text(encoding="utf-8")
+        actor.run(1)
+        counted = actor.session.use
+    folder.interaction("robot").write_text(first, encoding="utf-8")
+    with RobotActor(folder) as actor:
+        assert actor.session.use.episodes == counted.episodes
+        assert actor.session.use.minutes == pytest.approx(counted.minutes)
 
 
 def _run_session(folder: str) -> None:

@@ -156,6 +156,7 @@ class RobotSession:
         self.recorder = StoreRecorder(store, self.task, flush=config.flush)
         if self.recorder.recovered:
             self.watcher.note(f"{self.recorder.recovered} unfinished episodes are kept, as interrupted")
+        self._count_what_a_crash_hid(EpisodeStore(store))
         self._sink = QueuedSink(self.recorder)
         self.gate = gate
         self._inference = ThreadedInference(slot, clock, gate, real_time=config.real_time)
@@ -329,6 +330,23 @@ class RobotSession:
                 stopped=stopped,
             )
         )
+
+    def _count_what_a_crash_hid(self, store: EpisodeStore) -> None:
+        """Count episodes that were stored before a crash and not yet counted."""
+        hidden = len(store) - self.use.episodes
+        if hidden <= 0:
+            return
+        use = self.use
+        for number in store.numbers[-hidden:]:
+            episode = store.episode(number, images=False)
+            acted = episode.interventions if episode.interventions is not None else np.zeros(1, np.bool_)
+            use = use.after_episode(
+                minutes=episode.length / self.control_hz / 60,
+                interventions=int(acted[0]) + int(np.count_nonzero(acted[1:] & ~acted[:-1])),
+                discarded=False,
+                stopped=False,
+            )
+        self._use(use)
 
     def _enter(self, phase: Phase, text: str) -> None:
         self.phase = phase
