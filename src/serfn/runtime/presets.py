@@ -92,7 +92,8 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
     10 rev/min.
     """
     acting = ActingConfig(candidates=8, temperature=0.7)
-    improvement = ImprovementConfig(operator="advantage_weighted", anchor="nll", strength=0.1)
+    offline = ImprovementConfig(operator="advantage_weighted", anchor="nll", strength=0.1)
+    online = ImprovementConfig(operator="q_gradient", anchor="kl", strength=0.03, target_divergence=0.3)
     smoke, full = budget == "smoke", budget == "full"
     return TrainConfig(
         env=env_id,
@@ -102,16 +103,16 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         rewards=RewardConfig(scale=1 / 0.08, failure_value=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
-        imitation=ImitationConfig(steps=100 if smoke else 3000, batch_size=256),
+        imitation=ImitationConfig(steps=100 if smoke else 6000, batch_size=256),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
-            steps=100 if smoke else 1500 if full else 600, improvement=improvement, acting=acting
+            steps=100 if smoke else 1500 if full else 600, improvement=offline, acting=acting
         ),
         online=OnlineConfig(
             episodes=16 if smoke else 315 if full else 96,
-            updates_per_round=60 if smoke else 800,
+            updates_per_round=60 if smoke else 1000,
             evaluate_every=1 if smoke else 4,
-            improvement=improvement,
+            improvement=online,
             acting=acting,
         ),
         loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),
@@ -123,20 +124,22 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     """Scissors and tape: +1 per stage, the cut as if paid ever after; 50 online episodes.
 
     The wrist is commanded over a metre and must meet the loops within millimetres: imitated actions get a
-    tenth of the usual noise.
+    fraction of the usual noise.
     """
-    acting = ActingConfig(candidates=8, temperature=0.7)
+    acting, calm = ActingConfig(candidates=8, temperature=0.5), ActingConfig(candidates=1, temperature=0.5)
     improvement = ImprovementConfig(operator="advantage_weighted", anchor="nll", strength=0.1)
     smoke, full = budget == "smoke", budget == "full"
     return TrainConfig(
         env=env_id,
         plant="field",
         demo_episodes=4 if smoke else 120,
-        chunk_size=4,
+        chunk_size=8,
         rewards=RewardConfig(success_value=1.0),
-        policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=192, data_noise=0.005),
+        policy=FlowPolicyConfig(
+            flow=FlowConfig(couplings=4, width=192, minimum_std=0.01), encoder_width=192, data_noise=0.003
+        ),
         critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
-        imitation=ImitationConfig(steps=100 if smoke else 4000, batch_size=256),
+        imitation=ImitationConfig(steps=100 if smoke else 6000, batch_size=256, acting=calm),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
             steps=100 if smoke else 1500 if full else 600, improvement=improvement, acting=acting
@@ -145,6 +148,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
             episodes=16 if smoke else 50,
             updates_per_round=60 if smoke else 800,
             evaluate_every=1 if smoke else 2,
+            imitate_best=True,
             improvement=improvement,
             acting=acting,
         ),

@@ -128,8 +128,8 @@ class Online(Stage):
 
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
     policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
-    last round without too many failures, the `best_policy` of all evaluations with its `best_score`, and
-    whether values were `outside` their bounds at the last report.
+    last round without too many failures, the `best_policy` of all evaluations, that at the stage's start
+    included, with its `best_score`, and whether values were `outside` their bounds at the last report.
     """
 
     name: ClassVar[StageName] = "online"
@@ -156,6 +156,8 @@ class Online(Stage):
                 "the online stage needs a way to collect episodes; pass collect, or leave the stage out"
             )
         ctx.agent.freeze_reference(self.config.improvement.strength)
+        # The policy at the start is the best one so far where gates are enforced, and was evaluated as such.
+        best = ctx.state.best if ctx.enforce_gates else None
         ctx.state.stage_data = {
             "rounds": 0,
             "closed": 0,
@@ -164,7 +166,7 @@ class Online(Stage):
             "returns": [],
             "calm_policy": ctx.agent.policy_state(),
             "best_policy": ctx.agent.policy_state(),
-            "best_score": None,
+            "best_score": None if best is None else best.to_dict(),
             "outside": False,
         }
 
