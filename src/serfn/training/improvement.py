@@ -1,8 +1,8 @@
 """Policy improvement: which loss a policy descends in the offline and online stages.
 
 Ours (`ImprovementConfig`) is an operator that moves towards better chunks and an anchor that holds back, ``L
-= L_operator + λ · anchor``. Two operators and the exact divergence as their anchor were stable in a
-feasibility study; the likelihood of data as the only anchor collapsed, and is kept for comparison. The others
+= L_operator + λ · anchor``. Two operators with the exact divergence as their anchor were stable in our
+first experiments; the likelihood of data as the only anchor collapsed, and is kept for comparison. The others
 are the losses of the literature, with one configuration each.
 """
 
