@@ -84,6 +84,13 @@ def orca(clock: ManualClock) -> Robot:
     return OrcaRobot(load_orca_hand(mock=True), clock)
 
 
+def mapped_orca(clock: ManualClock) -> Robot:
+    from serfn.robot.adapters.joint_map import load_joint_map
+    from serfn.robot.adapters.mapped import MappedRobot
+
+    return MappedRobot(orca(clock), load_joint_map("orca_sim"))
+
+
 def cube(clock: ManualClock) -> Robot:
     from serfn.tasks.registry import register_envs
 
@@ -116,6 +123,7 @@ ROBOTS: dict[str, Callable[[ManualClock], Robot]] = {
     "simulated cube": cube,
     "lerobot": lerobot,
     "orca mock": orca,
+    "orca mock, mapped": mapped_orca,
 }
 
 

@@ -186,7 +186,7 @@ def _run_row(record: StudyRecord, run: StudyRunRecord) -> RunRow:
     if final is None or curve is None:
         raise ValueError(f"run {run.run.folder} has no evaluation; ask StudyRecord.of for those that have")
     axes: tuple[Axis, ...] = ("minutes", "episodes")
-    ends = {axis: record.budget(run.task, axis) for axis in axes}
+    ends: dict[Axis, float] = {axis: record.budget(run.task, axis) for axis in axes}
     threshold = record.tasks[run.task].threshold
     reaches: dict[Axis, Reach | None] = {
         axis: None if threshold is None else first_reach(curve.along(axis), curve.scores, threshold, end)

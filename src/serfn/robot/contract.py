@@ -56,6 +56,8 @@ class RobotInfo:
         rest: Pose that parking moves to, in the order of the commands; None stays where it is.
         control_hz: Commands per second that the robot is meant for.
         unit: Unit of positions and commands.
+        accepts: What a policy may have been trained to command, where that is wider than `action`; safety
+            cuts it to the limits. None accepts what `action` bounds.
 
     Raises:
         ConfigError: Names are missing or repeated, a number of keys does not fit, or `rest` is out of bounds.
@@ -74,6 +76,7 @@ class RobotInfo:
     time_key: str | None = None
     rest: tuple[float, ...] | None = None
     unit: PositionUnit = "rad"
+    accepts: ActionSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.action.names or len(set(self.action.names)) != self.action.dim:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from serfn.core.errors import ConfigError
+from serfn.robot.adapters.joint_map import JointRow
+from serfn.robot.adapters.mapped import MappedRobot
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Robot, SceneReset, read_vector
 from serfn.robot.limits import SafetyLimits, describe_limits
@@ -101,6 +103,8 @@ def check_robot(
     """
     supervisor = SafetySupervisor(robot.info, limits, robot.info.control_hz)
     supervised = SupervisedRobot(robot, supervisor, clock, robot.info.control_hz, announce)
+    if isinstance(robot, MappedRobot):
+        announce(robot.joint_map.describe())
     if calibrate:
         # Calibration moves the robot, and nothing moves before its limits were seen.
         announce(describe_limits(limits))
@@ -116,7 +120,7 @@ def check_robot(
         histogram = reading.histogram(HISTOGRAM_MS)
         if config.amplitude and supervisor.cause is None:
             announce(f"moving joint after joint by {config.amplitude:.0%} of its range")
-            moving, tracking = _move(supervised, config)
+            moving, tracking = _move(supervised, config, announce)
             histogram = moving.histogram(HISTOGRAM_MS)
     read_ms = np.array(spent_s) * 1e3
     return CheckReport(
@@ -145,7 +149,9 @@ def _read(robot: SupervisedRobot, config: CheckConfig) -> tuple[LoopTiming, list
     return timing, spent_s, missed
 
 
-def _move(robot: SupervisedRobot, config: CheckConfig) -> tuple[LoopTiming, float | None]:
+def _move(
+    robot: SupervisedRobot, config: CheckConfig, announce: Callable[[str], None]
+) -> tuple[LoopTiming, float | None]:
     """Swing each joint in turn; stop early if the supervisor latches."""
     info, supervisor = robot.robot.info, robot.supervisor
     period_s = 1.0 / robot.control_hz
@@ -157,10 +163,14 @@ def _move(robot: SupervisedRobot, config: CheckConfig) -> tuple[LoopTiming, floa
     swing = np.where(home - low < high - home, swing, -swing)
     steps = max(2, round(config.seconds * robot.control_hz))
     tracking: float | None = None
+    named = -1
     for step in range(steps):
         scheduled_s, now_s = pace.wait()
         robot.read(now_s)
         joint = step * info.action.dim // steps
+        if isinstance(robot.robot, MappedRobot) and joint != named:
+            named = joint
+            announce(_what_to_see(robot.robot.row(info.action.names[joint]), swing[joint] > 0))
         wanted = home.copy()
         phase = 2 * math.pi * (step * period_s / config.period_s)
         wanted[joint] += swing[joint] * 0.5 * (1 - math.cos(phase))
@@ -172,6 +182,13 @@ def _move(robot: SupervisedRobot, config: CheckConfig) -> tuple[LoopTiming, floa
         if supervisor.cause is not None:
             break
     return timing, tracking
+
+
+def _what_to_see(row: JointRow, rises: bool) -> str:
+    """Return what a person compares the motion of a mapped joint with."""
+    there = "the opposite of this" if not rises else "this"
+    seen = f"; you should see {there}, and back: {row.positive}" if row.positive else ""
+    return f"  {row.policy} -> {row.robot}{seen}"
 
 
 def _problems(supervisor: SafetySupervisor, missed: int, reads: int, moving: LoopTiming | None) -> list[str]:

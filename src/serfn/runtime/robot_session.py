@@ -372,7 +372,8 @@ def check_fit(task: TaskSpec, robot: Robot) -> None:
             f"the policy maps {task.observation.dim} observations to {task.action.dim} actions, robot "
             f"'{info.name}' has {info.observation.dim} and {info.action.dim}; use a policy trained for it"
         )
-    low, high = np.array(info.action.low), np.array(info.action.high)
+    accepted = info.accepts or info.action
+    low, high = np.array(accepted.low), np.array(accepted.high)
     slack = _ROUND_OFF * (high - low)
     if (np.array(task.action.low) < low - slack).any() or (np.array(task.action.high) > high + slack).any():
         raise ConfigError(

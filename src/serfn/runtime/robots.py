@@ -4,6 +4,8 @@
   environment;
 - `gymnasium:ID`: any Gymnasium environment that steps with the commands;
 - `orca`: the ORCA hand by its driver, with options `mock`, `config_path`, `calibration_path`, `model_name`;
+  `joint_map` presents it in a policy's terms (`orca_sim`, a file, or `none`), and `held` says instead of the
+  map at which angles (rad, by joint) the joints stay that the policy does not command;
 - `fake`: a few joints that follow, for trying things out.
 
 A LeRobot robot is an object, not a name: wrap it in `serfn.robot.adapters.lerobot.LeRobotRobot` in Python.
@@ -14,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serfn.core.config import from_dict
+from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import ConfigError
 from serfn.core.seeding import generator
 from serfn.robot.adapters.impairments import Impairments
+from serfn.robot.adapters.joint_map import JointMap, load_joint_map
+from serfn.robot.adapters.mapped import MappedRobot
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Robot
 
@@ -78,10 +82,26 @@ def _orca(options: dict[str, Any], clock: Clock) -> Robot:
     from serfn.robot.adapters.orca import OrcaRobot, load_orca_hand
 
     control_hz = options.pop("control_hz", 20.0)
+    joints = _joint_map(options.pop("joint_map", "none"), options.pop("held", None))
     try:
-        return OrcaRobot(load_orca_hand(**options), clock, control_hz)
+        robot = OrcaRobot(load_orca_hand(**options), clock, control_hz)
     except TypeError as error:
         raise ConfigError(f"the orca robot refuses the options {options}: {error}; correct them") from error
+    return robot if joints is None else MappedRobot(robot, joints)
+
+
+def _joint_map(name: Any, held: Any) -> JointMap | None:
+    """Return the table that the options name, with the joints that they hold; None without one."""
+    if name in (None, "none"):
+        if held is not None:
+            raise ConfigError(f"held is {held} without a joint map; name one with robot_options.joint_map")
+        return None
+    if not isinstance(name, str):
+        raise ConfigError(f"joint_map is {name!r}; name a table, a file, or 'none'")
+    joints = load_joint_map(name)
+    if held is None:
+        return joints
+    return from_dict(JointMap, {**to_dict(joints), "held_rad": held}, "robot_options")
 
 
 def _fake(options: dict[str, Any], clock: Clock, seed: int) -> Robot:
