@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -88,7 +89,9 @@ def mapped_orca(clock: ManualClock) -> Robot:
     from serfn.robot.adapters.joint_map import load_joint_map
     from serfn.robot.adapters.mapped import MappedRobot
 
-    return MappedRobot(orca(clock), load_joint_map("orca_sim"))
+    # Held joints must stand at their angles; this is about where the wrist of the mock does.
+    joints = dataclasses.replace(load_joint_map("orca_sim"), held_rad={"wrist": -0.74})
+    return MappedRobot(orca(clock), joints)
 
 
 def cube(clock: ManualClock) -> Robot:

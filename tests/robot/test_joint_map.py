@@ -16,7 +16,7 @@ from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.adapters.joint_map import MAPS, JointMap, JointRow, load_joint_map
-from serfn.robot.adapters.mapped import HOLD_SPEED_RAD_S, MappedRobot
+from serfn.robot.adapters.mapped import MappedRobot
 from serfn.robot.clock import ManualClock
 from serfn.robot.contract import RobotError
 from serfn.robot.limits import default_limits
@@ -26,7 +26,8 @@ from serfn.runtime.robots import make_robot
 
 ROW = JointRow("bend", "joint0", -1, 0.25, (-0.7, 1.2), (-1.0, 1.0))
 TABLE = JointMap("test", (JointRow("spread", "joint1", 1, -0.1, (-0.5, 2.0), (-1.0, 1.0)), ROW), {})
-HELD = dataclasses.replace(TABLE, held_rad={"spread": 0.5})
+HELD = dataclasses.replace(TABLE, held_rad={"spread": 0.1})
+MOCK_WRIST = {"wrist": -0.74}
 ORCA = load_joint_map("orca_sim")
 
 angles = st.floats(-4.0, 4.0)
@@ -74,25 +75,27 @@ def test_signs_zeros_and_order_reach_the_robot_and_come_back() -> None:
     assert [here[key] for key in robot.info.position_keys] == pytest.approx([0.4, 0.6], abs=1e-3)
 
 
-def test_held_joints_approach_their_angle_slowly_and_only_while_the_command_moves() -> None:
+def test_held_joints_never_move() -> None:
     fake = FakeRobot(ManualClock(0.0), joints=2)
     sent: list[dict[str, float]] = []
     send = fake.send_action
     fake.send_action = lambda action: (sent.append(dict(action)), send(action))[1]  # type: ignore[method-assign]
-    robot = MappedRobot(fake, HELD)
+    robot = MappedRobot(fake, dataclasses.replace(TABLE, held_rad={"spread": 0.06}))
     assert robot.info.action.names == ("bend",)
     robot.connect()
-    start = robot.get_observation()["joint_position.spread"]
-    step = HOLD_SPEED_RAD_S / robot.info.control_hz
-    for index in range(5):
+    for index in range(20):
         robot.send_action({"bend": 0.25 + 0.01 * index})
-    for _ in range(5):
-        robot.send_action({"bend": 0.29})
-    held = HELD.to_policy(np.array([[action["joint1.pos"], action["joint0.pos"]] for action in sent]))[:, 0]
-    assert held == pytest.approx(start + step * np.array([0, 1, 2, 3, 4, 4, 4, 4, 4, 4]))
-    for index in range(200):
-        robot.send_action({"bend": 0.25 + 0.001 * (index % 2)})
-    assert HELD.to_policy(np.array([sent[-1]["joint1.pos"], 0.0]))[0] == pytest.approx(0.5)
+    assert [action["joint1.pos"] for action in sent] == pytest.approx([0.0] * 20)
+
+
+def test_a_held_joint_that_stands_elsewhere_is_refused() -> None:
+    elsewhere = dataclasses.replace(TABLE, held_rad={"spread": 0.5})
+    robot = MappedRobot(FakeRobot(ManualClock(0.0), joints=2), elsewhere)
+    robot.connect()
+    with pytest.raises(RobotError, match=r"'spread' stands at .* held at \+0.500"):
+        robot.get_observation()
+    with pytest.raises(RobotError, match="bring 'joint1' there"):
+        robot.send_action({"bend": 0.25})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_a_check_shows_the_table_and_names_each_joint() -> None:
     check_robot(robot, default_limits(robot.info), clock, config, announce=said.append)
     text = "\n".join(said)
     assert "spread  joint1  robot = +policy -0.100" in text
-    assert "held at +0.500" in text
+    assert "held at +0.100" in text
     assert "2 of 2 joints were not seen" in text
     assert "  bend -> joint0" in said
 
@@ -200,7 +203,7 @@ def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
 
 def test_currents_and_temperatures_pass_through() -> None:
     pytest.importorskip("orca_core")
-    robot = make_robot("orca", {"mock": True, "joint_map": "orca_sim"}, ManualClock(0.0))
+    robot = make_robot("orca", {"mock": True, "joint_map": "orca_sim", "held": MOCK_WRIST}, ManualClock(0.0))
     with pytest.raises(RobotError):
         robot.send_action(dict.fromkeys(robot.info.action.names, 0.0))
     robot.connect()
@@ -214,7 +217,7 @@ def test_observations_begin_as_those_of_the_simulated_hand() -> None:
     pytest.importorskip("orca_core")
     from serfn.tasks.orca_hand.cube_simulation import OBSERVATION_NAMES
 
-    robot = make_robot("orca", {"mock": True, "joint_map": "orca_sim"}, ManualClock(0.0))
+    robot = make_robot("orca", {"mock": True, "joint_map": "orca_sim", "held": MOCK_WRIST}, ManualClock(0.0))
     keys = robot.info.state_keys
     assert keys == OBSERVATION_NAMES[: len(keys)]
 

@@ -9,10 +9,19 @@ import numpy as np
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec
 from serfn.robot.adapters.joint_map import JointMap, JointRow
-from serfn.robot.contract import Action, Feature, Observation, Robot, RobotInfo, action_vector, read_vector
+from serfn.robot.contract import (
+    Action,
+    Feature,
+    Observation,
+    Robot,
+    RobotError,
+    RobotInfo,
+    action_vector,
+    read_vector,
+)
 
-HOLD_SPEED_RAD_S = 0.2
-"""Speed at which a held joint approaches its angle."""
+HELD_TOLERANCE_RAD = 0.05
+"""How far from its angle a held joint may stand at the start."""
 
 _COMMAND, _VELOCITY = ".pos", ".vel"
 
@@ -25,9 +34,8 @@ class MappedRobot:
     else, such as currents, temperatures and what a tracker sees, passes through as the robot names it. Bounds
     are the robot's own ranges of motion; a policy may have been trained in wider ones (`RobotInfo.accepts`).
 
-    Held joints are beyond the safety supervisor's envelope. They start where their motors are driven to and
-    approach their angles at `HOLD_SPEED_RAD_S`, only in steps in which the command changes: while the
-    supervisor holds the robot, they stand still too.
+    Held joints never move, as the safety supervisor does not see them: they must stand at their angles, to
+    within `HELD_TOLERANCE_RAD`, when the robot is first read, and stay where their motors are driven to.
 
     Args:
         robot: A robot in rad that measures its joints; its commands are named `JOINT.pos`.
@@ -112,7 +120,7 @@ class MappedRobot:
         positions = self._map.to_policy(read_vector(measured, self._positions))
         targets = self._map.to_policy(read_vector(measured, self._targets)) if self._targets else positions
         if not self._started:
-            self._held_rad, self._started = np.where(self._is_held, targets, 0.0), True
+            self._hold(targets)
         observation: Observation = dict(zip(self._keys("position"), positions.tolist(), strict=True))
         if self._velocities:
             velocities = self._signs * read_vector(measured, self._velocities)
@@ -123,16 +131,14 @@ class MappedRobot:
         return observation | {key: measured[key] for key in self._passed}
 
     def send_action(self, action: Action) -> Action:
-        """See `Robot`; held joints go on towards their angles, see the class."""
+        """See `Robot`; held joints stay where they are, see the class."""
         values = action_vector(action, self._info.action.names)
         if not self._started:
             self.get_observation()
-        held = self._next_held(values)
-        wanted = held.copy()
+        wanted = self._held_rad.copy()
         wanted[~self._is_held] = values
         command = dict(zip(self._names, self._map.to_robot(wanted).tolist(), strict=True))
         answer = self._robot.send_action(command)
-        self._held_rad, self._last = held, values
         sent = self._map.to_policy(read_vector(answer, self._names))[~self._is_held]
         return dict(zip(self._info.action.names, sent.tolist(), strict=True))
 
@@ -144,12 +150,15 @@ class MappedRobot:
         """Return the row of a command."""
         return next(row for row in self._map.joints if row.policy == name)
 
-    def _next_held(self, values: np.ndarray) -> np.ndarray:
-        """Return targets `[joint]` of the held joints, 0 elsewhere."""
-        if self._last is None or np.array_equal(values, self._last):
-            return self._held_rad
-        step = HOLD_SPEED_RAD_S / self._info.control_hz
-        return self._held_rad + np.clip(self._wanted_held - self._held_rad, -step, step) * self._is_held
+    def _hold(self, targets: np.ndarray) -> None:
+        """Hold the joints that the policy does not command where they are driven to, `targets` [joint]."""
+        for row, target, wanted in zip(self._map.joints, targets, self._wanted_held, strict=True):
+            if row.policy in self._map.held_rad and abs(target - wanted) > HELD_TOLERANCE_RAD:
+                raise RobotError(
+                    f"joint '{row.policy}' stands at {target:+.3f} rad and is to be held at {wanted:+.3f}; "
+                    f"bring '{row.robot}' there with the robot's own tools, or change robot_options.held"
+                )
+        self._held_rad, self._started = np.where(self._is_held, targets, 0.0), True
 
     def _describe(self, info: RobotInfo, order: list[int]) -> RobotInfo:
         rows = self._map.commanded
@@ -192,4 +201,3 @@ class MappedRobot:
     def _forget(self) -> None:
         self._started = False
         self._held_rad = np.zeros(len(self._map.joints))
-        self._last: np.ndarray | None = None
