@@ -18,9 +18,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
+from forking import start_child
 
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.data.episode import EPISODE_COLUMNS, Episode
@@ -116,7 +117,7 @@ def run(folder: Path, kills: int, seed: int, flush: Flush = "never") -> Outcome:
     seen = 0
     for _ in range(kills):
         first = promises.begun + 1
-        child = _start(lambda first=first: record_forever(folder, first, promises, flush))
+        child = start_child(lambda first=first: record_forever(folder, first, promises, flush))
         # Some die before they record anything, in the middle of the recovery from the kill before.
         patience_s = 20.0 if rng.random() < 0.8 else 0.0
         waiting_until = time.monotonic() + patience_s
@@ -140,20 +141,6 @@ def _warm_up(folder: Path) -> None:
     with StoreWriter(folder) as writer:
         writer.add(episode(1))
     EpisodeStore(folder).episode(0)
-
-
-def _start(work: Any) -> int:
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(status)
 
 
 def _look_on(folder: Path, until: float) -> None:

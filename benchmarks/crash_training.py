@@ -14,13 +14,13 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from forking import start_child
 
 from serfn.critics.config import CriticConfig
 from serfn.data.episode import Episode, EpisodeBuilder
@@ -100,14 +100,14 @@ def run(folder: Path, kills: int, seed: int) -> dict[str, int]:
     config = make_config(folder / "demos.npz")
     rng = np.random.default_rng(seed)
     started = time.monotonic()
-    child = _start(lambda: train(config, folder / "whole", resume=True, films=False))
+    child = start_child(lambda: train(config, folder / "whole", resume=True, films=False))
     assert os.waitpid(child, 0)[1] == 0, "the undisturbed run failed"
     whole_s = time.monotonic() - started
     hit: dict[str, int] = {}
     attempt = done = 0
     while done < kills:
         path = folder / f"run_{attempt}"
-        child = _start(lambda path=path: train(config, path, resume=True, films=False))
+        child = start_child(lambda path=path: train(config, path, resume=True, films=False))
         time.sleep(rng.uniform(0.1, 0.9) * whole_s)
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
@@ -120,24 +120,10 @@ def run(folder: Path, kills: int, seed: int) -> dict[str, int]:
             _compare(folder / "whole", path)
             attempt += 1
     path = folder / f"run_{attempt}"
-    child = _start(lambda: train(config, path, resume=True, films=False))
+    child = start_child(lambda: train(config, path, resume=True, films=False))
     assert os.waitpid(child, 0)[1] == 0, "the last resumed run failed"
     _compare(folder / "whole", path)
     return hit
-
-
-def _start(work: Callable[[], Any]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(status)
 
 
 def _stage(path: Path) -> str:

@@ -22,8 +22,9 @@ from serfn.robot.keyboard import KeyboardOperator
 from serfn.robot.teleoperation import KeyboardJog
 from serfn.runtime.actor import RobotActor
 from serfn.runtime.robot_config import LearningConfig, RobotRunConfig
+from serfn.runtime.robot_fit import session_limits
 from serfn.runtime.robot_folder import RobotFolder, create
-from serfn.runtime.robot_session import SilentWatcher, session_limits
+from serfn.runtime.robot_session import SilentWatcher
 
 FAKE = {"joints": 2, "control_hz": 50.0}
 WAIT_S = 600

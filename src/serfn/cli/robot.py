@@ -132,7 +132,7 @@ def check(
     from serfn.robot.clock import MonotonicClock
     from serfn.runtime.robot_check import HISTOGRAM_MS, CheckConfig, check_robot
     from serfn.runtime.robot_config import RobotRunConfig
-    from serfn.runtime.robot_session import session_limits
+    from serfn.runtime.robot_fit import session_limits
     from serfn.runtime.robots import make_robot
 
     settings = override(RobotRunConfig(robot=robot, limits=limits), assignments)
@@ -317,7 +317,7 @@ def _chosen(given: dict[str, Any], amounts: tuple[Learn, int | None, float | Non
 
 def _robot(settings: RobotRunConfig) -> Robot:
     from serfn.robot.clock import MonotonicClock
-    from serfn.runtime.robot_session import session_limits
+    from serfn.runtime.robot_fit import session_limits
     from serfn.runtime.robots import make_robot
 
     robot = make_robot(settings.robot, settings.robot_options, MonotonicClock(), seed=settings.seed)

@@ -16,7 +16,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 
 from serfn.core.config import from_dict, to_dict
-from serfn.core.errors import ConfigError, DataError
+from serfn.core.errors import DataError
 from serfn.core.files import write_atomically
 from serfn.core.seeding import torch_seed
 from serfn.core.spec import TaskSpec
@@ -29,17 +29,16 @@ from serfn.robot.control_loop import ControlLoop, EpisodeReport, LoopConfig
 from serfn.robot.gate import LikelihoodGate
 from serfn.robot.inference import ThreadedInference
 from serfn.robot.keyboard import SessionRequest
-from serfn.robot.limits import SafetyLimits, default_limits, load_limits
 from serfn.robot.recording import EpisodeHeader, QueuedSink
 from serfn.robot.safety import SafetySupervisor
 from serfn.robot.supervised import SupervisedRobot
 from serfn.runtime.policy_slot import PolicySlot
 from serfn.runtime.recorder import Recorded, StoreRecorder
 from serfn.runtime.robot_config import RobotRunConfig
+from serfn.runtime.robot_fit import check_fit, check_reset, session_limits
 from serfn.runtime.robots import is_simulation
 
 _POLL_HZ = 20.0
-_ROUND_OFF = 1e-4
 
 Phase = Literal["starting", "waiting", "resetting", "running", "resting", "stopped", "learning", "over"]
 
@@ -141,7 +140,7 @@ class RobotSession:
         self.control_hz = config.control_hz or robot.info.control_hz
         self.task = dataclasses.replace(task, control_hz=self.control_hz)
         check_fit(task, robot)
-        _check_reset(config, robot, person)
+        check_reset(config, robot, nobody=person is None)
         self.limits = session_limits(config, robot)
         self.supervisor = SafetySupervisor(robot.info, self.limits, self.control_hz)
         self.robot = SupervisedRobot(robot, self.supervisor, clock, self.control_hz, self.watcher.note)
@@ -358,51 +357,6 @@ class RobotSession:
             write_atomically(self._use_file, json.dumps(to_dict(use)))
         except OSError as error:
             self.watcher.note(f"the use of the budget cannot be written: {error}")
-
-
-def check_fit(task: TaskSpec, robot: Robot) -> None:
-    """Raise unless a policy for `task` can act on `robot`.
-
-    Raises:
-        ConfigError: Other dimensions, or actions beyond the robot's bounds.
-    """
-    info = robot.info
-    if (task.observation.dim, task.action.dim) != (info.observation.dim, info.action.dim):
-        raise ConfigError(
-            f"the policy maps {task.observation.dim} observations to {task.action.dim} actions, robot "
-            f"'{info.name}' has {info.observation.dim} and {info.action.dim}; use a policy trained for it"
-        )
-    accepted = info.accepts or info.action
-    low, high = np.array(accepted.low), np.array(accepted.high)
-    slack = _ROUND_OFF * (high - low)
-    if (np.array(task.action.low) < low - slack).any() or (np.array(task.action.high) > high + slack).any():
-        raise ConfigError(
-            f"the policy's actions reach beyond the bounds of robot '{info.name}'; use a policy trained for "
-            "it, in the same unit"
-        )
-
-
-def session_limits(config: RobotRunConfig, robot: Robot) -> SafetyLimits:
-    """Return the limits of the session.
-
-    Raises:
-        ConfigError: Real hardware without a limits file, or a file that does not fit.
-    """
-    if config.limits is not None:
-        return load_limits(config.limits, robot.info)
-    if not is_simulation(config.robot):
-        raise ConfigError(
-            f"robot '{config.robot}' needs a limits file; write one with 'serfn robot limits "
-            f"--robot {config.robot} --out limits.toml', read it and narrow it"
-        )
-    return default_limits(robot.info)
-
-
-def _check_reset(config: RobotRunConfig, robot: Robot, person: Person | None) -> None:
-    if config.reset == "person" and person is None:
-        raise ConfigError("nobody is there to put the scene back; run in a terminal, or choose another reset")
-    if config.reset == "scene" and not isinstance(robot, SceneReset):
-        raise ConfigError(f"robot '{config.robot}' cannot put its scene back; choose reset person or none")
 
 
 def _read_use(path: Path) -> InteractionUse:
