@@ -178,8 +178,16 @@ class SacConfig:
         )
 
 
+class _ConstantStrength:
+    """Losses whose λ is not adapted."""
+
+    def adapted(self, strength: Tensor, metrics: Metrics) -> Tensor:
+        """Return λ, which stays."""
+        return strength
+
+
 @dataclass(frozen=True)
-class Td3BcConfig:
+class Td3BcConfig(_ConstantStrength):
     """TD3+BC (`baseline_losses.td3_bc_loss`).
 
     Attributes:
@@ -200,13 +208,9 @@ class Td3BcConfig:
         if not self.strength >= 0:
             raise ConfigError(f"strength is {self.strength}; it must be 0 or more, 0.4 is usual")
 
-    def adapted(self, strength: Tensor, metrics: Metrics) -> Tensor:
-        """Return λ, which stays."""
-        return strength
-
 
 @dataclass(frozen=True)
-class FqlConfig:
+class FqlConfig(_ConstantStrength):
     """Flow Q-learning (`baseline_losses.fql_loss`).
 
     Attributes:
@@ -227,13 +231,9 @@ class FqlConfig:
         if not self.strength >= 0:
             raise ConfigError(f"strength is {self.strength}; it must be 0 or more, 3 is usual")
 
-    def adapted(self, strength: Tensor, metrics: Metrics) -> Tensor:
-        """Return λ, which stays."""
-        return strength
-
 
 @dataclass(frozen=True)
-class CloningConfig:
+class CloningConfig(_ConstantStrength):
     """Imitation of all replayed chunks; improvement is left to best-of-N when acting.
 
     References: EMaQ (arXiv 2007.11091), section 4; with chunks and flow matching it is QC (arXiv 2507.07969).
@@ -247,10 +247,6 @@ class CloningConfig:
     strength: ClassVar[float] = 0.0
     policy_type: ClassVar[PolicyType] = ChunkPolicy
     imitates_demonstrations: ClassVar[bool] = False
-
-    def adapted(self, strength: Tensor, metrics: Metrics) -> Tensor:
-        """Return λ, which means nothing here."""
-        return strength
 
 
 Improvement = ImprovementConfig | SacConfig | Td3BcConfig | FqlConfig | CloningConfig
