@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from serfn.core.spec import ActionSpec, ObservationSpec
+from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.adapters.impairments import ImpairedChannel, Impairments
 from serfn.robot.clock import Clock
 from serfn.robot.contract import (
@@ -23,7 +24,7 @@ _TIME_CONSTANT_S = 0.03
 _TEMPERATURE_C, _CURRENT_MA_PER_RAD = 35.0, 300.0
 
 
-class FakeRobot:
+class FakeRobot(DescribedRobot):
     """A few joints in [-1, 1] rad that follow their targets with a first-order lag, and fail as told.
 
     `sent` keeps every command; a joint that is `blocked` does not move.
@@ -79,16 +80,6 @@ class FakeRobot:
         self.blocked = np.zeros(joints, np.bool_)
 
     @property
-    def name(self) -> str:
-        """See `Robot`."""
-        return self._info.name
-
-    @property
-    def info(self) -> RobotInfo:
-        """See `Robot`."""
-        return self._info
-
-    @property
     def observation_features(self) -> Mapping[str, Feature]:
         """See `Robot`."""
         info = self._info
@@ -97,11 +88,6 @@ class FakeRobot:
         if self._image is not None:
             features["camera"] = self._image
         return features
-
-    @property
-    def action_features(self) -> Mapping[str, Feature]:
-        """See `Robot`."""
-        return dict.fromkeys(self._info.action.names, float)
 
     @property
     def is_connected(self) -> bool:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec
+from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.clock import Clock
 from serfn.robot.contract import (
     Action,
@@ -25,7 +26,7 @@ from serfn.robot.contract import (
 _POSITION, _TARGET = "joint_position.", "joint_target."
 
 
-class GymnasiumRobot:
+class GymnasiumRobot(DescribedRobot):
     """An environment with a flat Box observation and a bounded Box action.
 
     The environment may name its observations (`observation_names`). Where these are `joint_position.X` and
@@ -64,24 +65,9 @@ class GymnasiumRobot:
         self._forget()
 
     @property
-    def name(self) -> str:
-        """See `Robot`."""
-        return self._info.name
-
-    @property
-    def info(self) -> RobotInfo:
-        """See `Robot`."""
-        return self._info
-
-    @property
     def observation_features(self) -> Mapping[str, Feature]:
         """See `Robot`."""
         return dict.fromkeys((*self._info.state_keys, "time_s"), float)
-
-    @property
-    def action_features(self) -> Mapping[str, Feature]:
-        """See `Robot`."""
-        return dict.fromkeys(self._info.action.names, float)
 
     @property
     def is_connected(self) -> bool:

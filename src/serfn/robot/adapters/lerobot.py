@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec
+from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.contract import (
     Action,
     Feature,
@@ -60,7 +61,7 @@ class LeRobotLike(Protocol):
         ...
 
 
-class LeRobotRobot:
+class LeRobotRobot(DescribedRobot):
     """A LeRobot robot with the bounds and the unit that LeRobot does not tell.
 
     Scalars of its observation, in their order, make up the state; arrays of three dimensions are images. An
@@ -110,16 +111,6 @@ class LeRobotRobot:
             rest=None if rest is None else tuple(float(rest[name]) for name in names),
             unit=unit,
         )
-
-    @property
-    def name(self) -> str:
-        """See `Robot`."""
-        return self._info.name
-
-    @property
-    def info(self) -> RobotInfo:
-        """See `Robot`."""
-        return self._info
 
     @property
     def observation_features(self) -> Mapping[str, Feature]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec
+from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.adapters.joint_map import JointMap, JointRow
 from serfn.robot.contract import (
     Action,
@@ -26,7 +27,7 @@ HELD_TOLERANCE_RAD = 0.05
 _COMMAND, _VELOCITY = ".pos", ".vel"
 
 
-class MappedRobot:
+class MappedRobot(DescribedRobot):
     """A robot under the names, order, signs and zeros of the joints that a policy knows.
 
     Commands are named as the policy's joints, measurements `joint_position.X`, `joint_velocity.X` (of all
@@ -77,27 +78,12 @@ class MappedRobot:
         return self._map
 
     @property
-    def name(self) -> str:
-        """See `Robot`."""
-        return self._info.name
-
-    @property
-    def info(self) -> RobotInfo:
-        """See `Robot`."""
-        return self._info
-
-    @property
     def observation_features(self) -> Mapping[str, Feature]:
         """See `Robot`."""
         features = self._robot.observation_features
         mapped = (*self._keys("position"), *self._info.target_keys)
         mapped += self._keys("velocity") if self._velocities else ()
         return dict.fromkeys(mapped, float) | {key: features[key] for key in self._passed}
-
-    @property
-    def action_features(self) -> Mapping[str, Feature]:
-        """See `Robot`."""
-        return dict.fromkeys(self._info.action.names, float)
 
     @property
     def is_connected(self) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec
+from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Action, Feature, Observation, RobotError, RobotInfo, action_vector
 
@@ -57,7 +58,7 @@ def load_orca_hand(
         raise ConfigError(f"the ORCA driver refuses the configuration: {error}") from error
 
 
-class OrcaRobot:
+class OrcaRobot(DescribedRobot):
     """An ORCA hand with all joints of its configuration.
 
     Commands are positions in rad, bounded by the joints' ranges of motion; the state has position, velocity
@@ -96,25 +97,10 @@ class OrcaRobot:
         self._forget()
 
     @property
-    def name(self) -> str:
-        """See `Robot`."""
-        return self._info.name
-
-    @property
-    def info(self) -> RobotInfo:
-        """See `Robot`."""
-        return self._info
-
-    @property
     def observation_features(self) -> Mapping[str, Feature]:
         """See `Robot`."""
         info = self._info
         return dict.fromkeys((*info.state_keys, *info.current_keys, *info.temperature_keys, "time_s"), float)
-
-    @property
-    def action_features(self) -> Mapping[str, Feature]:
-        """See `Robot`."""
-        return dict.fromkeys(self._info.action.names, float)
 
     @property
     def is_connected(self) -> bool:
