@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def make(config: PolicyConfig = FLOW, seed: int = 0) -> ChunkPolicy:
     "config",
     [
         FLOW,
+        replace(FLOW, base_components=3),
         FlowMatchingConfig(width=8),
         DistilledFlowConfig(width=8),
         DiffusionConfig(width=8),

@@ -28,6 +28,10 @@ from serfn.policies.normalizer import ObservationNormalizer
 OBS, ACTION, CHUNK = 3, 2, 4
 CONFIGS = [
     pytest.param(FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16), id="flow"),
+    pytest.param(
+        FlowPolicyConfig(FlowConfig(couplings=2, width=16), base_components=3, encoder_width=16),
+        id="flow-mixture-base",
+    ),
     pytest.param(FlowMatchingConfig(steps=4, width=16), id="flow-matching"),
     pytest.param(FlowMatchingConfig(steps=4, width=16, prediction="data"), id="flow-matching-data"),
     pytest.param(DiffusionConfig(steps=5, width=32), id="diffusion"),
@@ -156,6 +160,7 @@ def test_some_policies_have_a_density() -> None:
     kinds = {str(item.id): isinstance(fitted(item.values[0]), LikelihoodPolicy) for item in CONFIGS}  # pyright: ignore[reportArgumentType]
     assert [name for name, has_density in kinds.items() if has_density] == [
         "flow",
+        "flow-mixture-base",
         "gaussian",
         "gaussian-mixture",
     ]
@@ -172,6 +177,7 @@ def test_some_policies_have_a_density() -> None:
         (lambda: GaussianConfig(depth=0), "depth is 0"),
         (lambda: GaussianConfig(data_limit=1.0), "data_limit is 1.0"),
         (lambda: GaussianMixtureConfig(components=0), "components is 0"),
+        (lambda: FlowPolicyConfig(base_components=0), "base_components is 0"),
         (lambda: DeterministicConfig(noise=-0.1), "noise is -0.1"),
         (lambda: make_policy(FlowPolicyConfig(), 0, 1, 1), "obs_dim is 0"),
         (lambda: make_policy("flow", 1, 1, 1), "no policy for a str"),  # pyright: ignore[reportArgumentType]

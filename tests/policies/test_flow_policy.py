@@ -7,21 +7,29 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from serfn.flows import FlowConfig
 from serfn.policies import FlowPolicy, FlowPolicyConfig, make_policy
+from serfn.policies.chunk_law import MixtureLaw
 
 OBS, ACTION, CHUNK = 5, 2, 4
 
 
-def make_flow_policy(action_dim: int = ACTION, chunk_size: int = CHUNK, **options: object) -> FlowPolicy:
+BASES = pytest.mark.parametrize("components", [1, 3])
+
+
+def make_flow_policy(
+    action_dim: int = ACTION, chunk_size: int = CHUNK, components: int = 1, **options: object
+) -> FlowPolicy:
     """A small policy away from its identity initialisation."""
-    config = FlowPolicyConfig(FlowConfig(couplings=4, width=16, **options), encoder_width=16)  # pyright: ignore[reportArgumentType]
+    flow = FlowConfig(couplings=4, width=16, **options)  # pyright: ignore[reportArgumentType]
+    config = FlowPolicyConfig(flow, base_components=components, encoder_width=16)
     policy = make_policy(config, OBS, action_dim, chunk_size)
     assert isinstance(policy, FlowPolicy)
     source = generator(3)
     with torch.no_grad():
-        for parameter in policy.flow.parameters():
+        for parameter in (*policy.flow.parameters(), *policy.base.parameters()):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=source))
     policy.flow.whitening.std.fill_(0.5)
     return policy
@@ -35,33 +43,47 @@ def draw_obs(batch: int, seed: int = 1) -> Tensor:
     return torch.randn(batch, OBS, generator=generator(seed))
 
 
+@BASES
 @pytest.mark.parametrize("kind", ["affine", "spline"])
-def test_own_log_prob_agrees_with_the_density_of_the_sample(kind: str) -> None:
-    policy = make_flow_policy(kind=kind).double()
+def test_own_log_prob_agrees_with_the_density_of_the_sample(kind: str, components: int) -> None:
+    policy = make_flow_policy(components=components, kind=kind).double()
     obs = draw_obs(64).double()
     actions, log_prob = policy.rsample_and_log_prob(obs, generator=generator())
     assert actions.abs().max() < 1
     torch.testing.assert_close(policy.log_prob(obs, actions), log_prob, atol=1e-7, rtol=1e-7)
 
 
-def test_log_prob_is_the_change_of_variables_through_tanh() -> None:
-    policy = make_flow_policy().double()
+def base_log_prob(policy: FlowPolicy, context: Tensor, z: Tensor) -> Tensor:
+    """Log-density of z [chunk, action] under the base, written out with torch.distributions."""
+    if policy.config.base_components == 1:
+        return Normal(0.0, 1.0).log_prob(z).sum()
+    law = policy.base(context)
+    assert isinstance(law, MixtureLaw)
+    components = Independent(Normal(law.mean[0], law.log_std[0].exp()), 2)
+    return MixtureSameFamily(Categorical(logits=law.log_weights[0]), components).log_prob(z)
+
+
+@BASES
+def test_log_prob_is_the_change_of_variables_through_tanh(components: int) -> None:
+    policy = make_flow_policy(components=components).double()
     obs = draw_obs(1).double()
+    context = policy.encoder(policy.normalizer(obs))
 
     def image(flat: Tensor) -> Tensor:
-        conditions = policy.flow.condition(policy.encoder(policy.normalizer(obs)))
+        conditions = policy.flow.condition(context)
         return policy.flow(flat.view(1, CHUNK, ACTION), conditions)[0].tanh().flatten()
 
     z = 0.5 * torch.randn(CHUNK * ACTION, generator=generator(), dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(image, z)
-    base = -0.5 * (z.square() + math.log(2 * math.pi)).sum()
+    base = base_log_prob(policy, context, z.view(CHUNK, ACTION))
     expected = base - torch.linalg.slogdet(jacobian).logabsdet
     actual = policy.log_prob(obs, image(z).view(1, CHUNK, ACTION))
     torch.testing.assert_close(actual[0], expected)
 
 
-def test_density_over_actions_integrates_to_one() -> None:
-    policy = make_flow_policy(action_dim=1, chunk_size=1).double()
+@BASES
+def test_density_over_actions_integrates_to_one(components: int) -> None:
+    policy = make_flow_policy(action_dim=1, chunk_size=1, components=components).double()
     grid = torch.linspace(-1, 1, 20001, dtype=torch.float64)
     obs = draw_obs(1).double().expand(len(grid), OBS)
     density = policy.log_prob(obs, grid.view(-1, 1, 1)).exp()
@@ -69,7 +91,7 @@ def test_density_over_actions_integrates_to_one() -> None:
 
 
 def test_pre_tanh_log_prob_ratio_is_the_ratio_over_actions() -> None:
-    policy, reference = make_flow_policy().double(), make_flow_policy(kind="spline").double()
+    policy, reference = make_flow_policy(components=3).double(), make_flow_policy(kind="spline").double()
     obs = draw_obs(32).double()
     u, log_prob = policy.rsample_pre_tanh(obs, generator=generator())
     ratio = log_prob - reference.log_prob_pre_tanh(obs, u)
@@ -86,10 +108,11 @@ def test_pre_tanh_divergence_to_itself_is_zero_even_when_saturated() -> None:
     torch.testing.assert_close(policy.log_prob_pre_tanh(obs, u), log_prob, atol=1e-2, rtol=1e-3)
 
 
+@BASES
 @pytest.mark.parametrize("action_dim", [1, 2])
 @pytest.mark.parametrize("network", ["mlp", "transformer"])
-def test_padding_has_no_influence(action_dim: int, network: str) -> None:
-    policy = make_flow_policy(action_dim, conditioner=network)
+def test_padding_has_no_influence(action_dim: int, network: str, components: int) -> None:
+    policy = make_flow_policy(action_dim, components=components, conditioner=network)
     obs = draw_obs(6)
     actions = policy.sample(obs, generator=generator())
     valid = torch.arange(CHUNK) < torch.tensor([1, 2, 3, 4, 1, 2]).unsqueeze(-1)
@@ -103,9 +126,10 @@ def test_padding_has_no_influence(action_dim: int, network: str) -> None:
     torch.testing.assert_close(expected[3], policy.log_prob(obs, actions)[3])
 
 
-def test_prefix_log_prob_is_the_marginal() -> None:
+@BASES
+def test_prefix_log_prob_is_the_marginal(components: int) -> None:
     """The density of a prefix is that of the chunk with its tail integrated out."""
-    policy = make_flow_policy(action_dim=1, chunk_size=2).double()
+    policy = make_flow_policy(action_dim=1, chunk_size=2, components=components).double()
     obs = draw_obs(1).double()
     second = torch.linspace(-1, 1, 20001, dtype=torch.float64)
     chunks = torch.stack([torch.full_like(second, 0.3), second], dim=-1).unsqueeze(-1)
@@ -114,10 +138,13 @@ def test_prefix_log_prob_is_the_marginal() -> None:
     assert torch.trapezoid(joint, second).item() == pytest.approx(prefix.item(), rel=1e-3)
 
 
+@BASES
 @pytest.mark.parametrize("kind", ["affine", "spline"])
 @pytest.mark.parametrize("network", ["mlp", "transformer"])
-def test_log_prob_and_gradients_are_finite_at_bounds_and_far_off(kind: str, network: str) -> None:
-    policy = make_flow_policy(kind=kind, conditioner=network)
+def test_log_prob_and_gradients_are_finite_at_bounds_and_far_off(
+    kind: str, network: str, components: int
+) -> None:
+    policy = make_flow_policy(components=components, kind=kind, conditioner=network)
     source = generator()
     corners = torch.randint(0, 2, (32, CHUNK, ACTION), generator=source) * 2.0 - 1.0
     foreign = 2 * torch.rand(32, CHUNK, ACTION, generator=source) - 1
@@ -132,8 +159,9 @@ def test_log_prob_and_gradients_are_finite_at_bounds_and_far_off(kind: str, netw
         assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.parameters())
 
 
-def test_candidates_match_one_by_one() -> None:
-    policy = make_flow_policy()
+@BASES
+def test_candidates_match_one_by_one(components: int) -> None:
+    policy = make_flow_policy(components=components)
     obs = draw_obs(3)
     candidates = policy.sample_candidates(obs, 5, generator=generator())
     flat = policy.sample(obs.repeat_interleave(5, 0), generator=generator())
@@ -144,13 +172,19 @@ def test_candidates_match_one_by_one() -> None:
     torch.testing.assert_close(log_prob.flatten(), expected)
 
 
-def test_temperature_scales_the_noise_not_the_density() -> None:
-    policy = make_flow_policy()
+@BASES
+def test_temperature_scales_the_noise_not_the_density(components: int) -> None:
+    policy = make_flow_policy(components=components)
     obs = draw_obs(8)
     still = policy.sample(obs, temperature=0.0, generator=generator(1))
     assert torch.equal(still, policy.sample(obs, temperature=0.0, generator=generator(2)))
-    conditions = policy.flow.condition(policy.encoder(policy.normalizer(obs)))
-    torch.testing.assert_close(still, policy.flow(torch.zeros(8, CHUNK, ACTION), conditions)[0].tanh())
+    context = policy.encoder(policy.normalizer(obs))
+    law = policy.base(context)
+    if isinstance(law, MixtureLaw):
+        centre = law.mean[torch.arange(8), law.log_weights.argmax(-1)]
+    else:
+        centre = torch.zeros(8, CHUNK, ACTION)
+    torch.testing.assert_close(still, policy.flow(centre, policy.flow.condition(context))[0].tanh())
     cool, log_prob = policy.rsample_and_log_prob(obs, temperature=0.5, generator=generator())
     torch.testing.assert_close(policy.log_prob(obs, cool), log_prob, atol=1e-3, rtol=1e-4)
     assert log_prob.mean() > policy.rsample_and_log_prob(obs, generator=generator())[1].mean()
@@ -159,8 +193,9 @@ def test_temperature_scales_the_noise_not_the_density() -> None:
             policy.sample(obs, temperature=wrong, generator=generator())
 
 
-def test_samples_carry_gradients_to_all_parameters() -> None:
-    policy = make_flow_policy()
+@BASES
+def test_samples_carry_gradients_to_all_parameters(components: int) -> None:
+    policy = make_flow_policy(components=components)
     actions, log_prob = policy.rsample_and_log_prob(draw_obs(8), generator=generator())
     (actions.sum() + log_prob.sum()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.parameters())
@@ -175,7 +210,14 @@ def test_wrong_shapes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"data_limit": 1.0}, {"data_noise": -0.1}, {"encoder_width": 0}, {"encoder_depth": 0}]
+    "options",
+    [
+        {"base_components": 0},
+        {"data_limit": 1.0},
+        {"data_noise": -0.1},
+        {"encoder_width": 0},
+        {"encoder_depth": 0},
+    ],
 )
 def test_config_names_the_value(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -214,3 +256,36 @@ def test_flow_learns_both_modes_of_a_bimodal_chunk_law() -> None:
     assert (lateral.abs() > 0.3).float().mean() > 0.85
     expected = 0.5 * torch.sin(torch.linspace(0.5, math.pi - 0.5, CHUNK))
     torch.testing.assert_close(samples[..., 1].mean(0), expected, atol=0.08, rtol=0)
+
+
+def test_a_mixture_base_leaves_the_way_between_two_modes_empty() -> None:
+    """One Gaussian under a continuous map puts chunks between the modes, above all when acting calmly."""
+    source = generator()
+    side = torch.randint(0, 2, (512, 1, 1), generator=source) * 2.0 - 1.0
+    actions = 0.6 * side + 0.03 * torch.randn(512, CHUNK, ACTION, generator=source)
+    obs, valid = torch.zeros(512, OBS), torch.ones(512, CHUNK, dtype=torch.bool)
+    between = {}
+    for components in (1, 4):
+        config = FlowPolicyConfig(FlowConfig(couplings=2, width=16), components, encoder_width=8)
+        policy = make_policy(config, OBS, ACTION, CHUNK)
+        policy.fit_statistics(obs, actions, valid)
+        optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
+        for _ in range(300):
+            loss, _ = policy.imitation_loss(obs, actions, valid, generator=source)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        samples = policy.sample(obs, temperature=0.5, generator=source).mean((1, 2))
+        assert 0.25 < (samples > 0).float().mean() < 0.75
+        between[components] = (samples.abs() < 0.4).float().mean().item()
+    assert between[4] == 0.0 < between[1]
+
+
+def test_calm_components_are_drawn_from_sharpened_weights() -> None:
+    law = MixtureLaw(
+        torch.tensor([0.2, 0.8]).log(), torch.tensor([-1.0, 1.0]).view(2, 1, 1), torch.full((2, 1, 1), -9.0)
+    )
+    for temperature, share in ((1.0, 0.8), (0.5, 0.64 / 0.68), (0.0, 1.0)):
+        drawn = law.draw((20_000,), temperature, generator())
+        assert (drawn > 0).float().mean().item() == pytest.approx(share, abs=0.015)
+        assert (drawn.abs() - 1).abs().max() < 1e-3

@@ -48,6 +48,7 @@ def test_density_and_samples_agree_with_the_cpu(kind: str, network: str) -> None
     "config",
     [
         FlowPolicyConfig(FlowConfig(couplings=2, width=32), encoder_width=32),
+        FlowPolicyConfig(FlowConfig(couplings=2, width=32), base_components=3, encoder_width=32),
         FlowMatchingConfig(steps=3, width=32),
         DiffusionConfig(steps=3, width=32),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from serfn.core.errors import ConfigError
 from serfn.flows import ConditionalChunkFlow, FlowConfig
 from serfn.flows.transforms import atanh_clipped
-from serfn.policies.base import base_noise
+from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
 
@@ -23,6 +22,9 @@ class FlowPolicyConfig:
 
     Attributes:
         flow: the flow over pre-tanh chunks.
+        base_components: Gaussians in the base. 1 is N(0, I). The image of one Gaussian under a flow always
+            connects its modes; where demonstrations do one thing or the other and nothing between, several
+            (4 is usual), with weights, means and widths from the observation, leave the way between empty.
         encoder_width: width of the observation's context.
         encoder_depth: layers of the observation encoder.
         data_limit: imitated actions are clipped to ±this before atanh. Close to one, saturated actions become
@@ -33,6 +35,7 @@ class FlowPolicyConfig:
     """
 
     flow: FlowConfig = field(default_factory=FlowConfig)
+    base_components: int = 1
     encoder_width: int = 192
     encoder_depth: int = 2
     data_limit: float = 0.98
@@ -40,22 +43,22 @@ class FlowPolicyConfig:
     type: Literal["flow"] = "flow"
 
     def __post_init__(self) -> None:
-        for name in ("encoder_width", "encoder_depth"):
+        for name in ("base_components", "encoder_width", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_data_preparation(self.data_limit, self.data_noise)
 
 
 class FlowPolicy(SquashedPolicy):
-    """`a = tanh(f(z; obs))`, `z ~ N(0, temperature² I)`.
+    """`a = tanh(f(z; obs))`, `z ~ N(0, temperature² I)`, or a mixture of Gaussians given `obs`.
 
     The density is
 
-        log π(a | obs) = Σ_t [ log N(z_t; 0, I) + log|∂z/∂u|_t - Σ_dims log(1 - tanh² u_t) ],
+        log π(a | obs) = Σ_t [ log p(z_t | z_{<t}) + log|∂z/∂u|_t - Σ_dims log(1 - tanh² u_t) ],
 
     with the sum over the valid steps: the flow is causal in time, hence a prefix's density is exact and does
     not depend on what stands behind it. Reference: arXiv 2602.09580 (policy), arXiv 1605.08803, eqs. 2–3
-    (density).
+    (density); for a base of several components see `chunk_law`.
     """
 
     def __init__(self, config: FlowPolicyConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
@@ -65,24 +68,35 @@ class FlowPolicy(SquashedPolicy):
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.encoder_width, config.encoder_depth)
         self.flow = ConditionalChunkFlow(config.flow, config.encoder_width, action_dim, chunk_size)
+        self.base = (
+            StandardNormalHead(chunk_size, action_dim)
+            if config.base_components == 1
+            else MixtureHead(config.encoder_width, config.base_components, chunk_size, action_dim)
+        )
 
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
-        """Images u of base noise; at temperature 0 the image of z = 0."""
-        return self._generate(obs, leading, temperature, generator)[0]
+        """Images u of base noise; at temperature 0 that of z = 0, or of the likeliest component's mean."""
+        context = self._encode(obs)
+        z = self.base(context).draw(leading, temperature, generator)
+        return self.flow(z, self.flow.condition(context))[0]
 
     def draw_with_density(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Images u of base noise with their densities, in one pass through the flow."""
-        u, z, log_det = self._generate(obs, leading, temperature, generator)
-        return u, _normal_log_prob(z) - log_det
+        context = self._encode(obs)
+        base = self.base(context)
+        z = base.draw(leading, temperature, generator)
+        u, log_det = self.flow(z, self.flow.condition(context))
+        return u, base.step_log_prob(z) - log_det
 
     def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
-        """Log-density of each step [..., chunk], by the inverse flow."""
-        z, log_det = self.flow.inverse(u, self._conditions(obs))
-        return _normal_log_prob(z) + log_det
+        """Log-density of each step given those before it, [..., chunk], by the inverse flow."""
+        context = self._encode(obs)
+        z, log_det = self.flow.inverse(u, self.flow.condition(context))
+        return self.base(context).step_log_prob(z) + log_det
 
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
@@ -90,17 +104,5 @@ class FlowPolicy(SquashedPolicy):
         self.normalizer.fit(observations)
         self.flow.whitening.fit(atanh_clipped(actions, self.config.data_limit), valid)
 
-    def _generate(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        z = temperature * base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
-        u, log_det = self.flow(z, self._conditions(obs))
-        return u, z, log_det
-
-    def _conditions(self, obs: Tensor) -> list[Tensor]:
-        return self.flow.condition(encode(self.normalizer, self.encoder, obs))
-
-
-def _normal_log_prob(z: Tensor) -> Tensor:
-    """Standard normal log-density of each step, [..., chunk, action] → [..., chunk]."""
-    return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2.0 * math.pi))
+    def _encode(self, obs: Tensor) -> Tensor:
+        return encode(self.normalizer, self.encoder, obs)
