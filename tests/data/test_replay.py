@@ -36,24 +36,31 @@ def episode(number: int, length: int, terminated: bool = False, success: bool | 
     )
 
 
-def naive_windows(episodes: Sequence[Episode], chunk: int) -> list[dict[str, np.ndarray]]:
+def naive_windows(
+    episodes: Sequence[Episode], chunk: int, reach: int | None = None
+) -> list[dict[str, np.ndarray]]:
+    reach = reach or chunk
     windows = []
     for item in episodes:
         actions = SPEC.normalize(item.actions)
         person = np.zeros(item.length, bool) if item.interventions is None else item.interventions
         for start in range(item.length):
             h = min(chunk, item.length - start)
+            n = min(reach, item.length - start)
             steps = [min(start + k, start + h - 1) for k in range(chunk)]
+            later = range(chunk, reach)
             windows.append(
                 {
                     "obs": item.observations[start],
                     "actions": actions[steps],
                     "rewards": np.array([item.rewards[start + k] if k < h else 0 for k in range(chunk)]),
                     "valid": np.array([k < h for k in range(chunk)]),
-                    "next_obs": item.observations[start + h],
-                    "terminated": np.array(item.terminated and start + h == item.length),
+                    "next_obs": item.observations[start + n],
+                    "terminated": np.array(item.terminated and start + n == item.length),
                     "interventions": np.array([k < h and person[start + k] for k in range(chunk)]),
                     "window_obs": item.observations[[step + 1 for step in steps]],
+                    "later_rewards": np.array([item.rewards[start + k] if k < n else 0 for k in later]),
+                    "later_valid": np.array([k < n for k in later], bool),
                 }
             )
     return windows
@@ -61,6 +68,9 @@ def naive_windows(episodes: Sequence[Episode], chunk: int) -> list[dict[str, np.
 
 def assert_same(batch: ChunkBatch, windows: Sequence[dict[str, np.ndarray]]) -> None:
     for name in windows[0]:
+        if name.startswith("later_") and getattr(batch, name) is None:
+            assert all(len(w[name]) == 0 for w in windows)
+            continue
         np.testing.assert_array_equal(
             getattr(batch, name), np.stack([w[name] for w in windows]), err_msg=name
         )
@@ -76,12 +86,14 @@ histories = st.lists(
     history=histories,
     chunk=st.integers(1, 6),
     capacity=st.integers(9, 40),
+    later=st.integers(0, 7),
     memory_bytes=st.sampled_from([None, 0, 1000]),
 )
 def test_every_window_equals_the_naive_one_after_any_history(
-    history: History, chunk: int, capacity: int, memory_bytes: int | None
+    history: History, chunk: int, capacity: int, later: int, memory_bytes: int | None
 ) -> None:
-    replay = ChunkReplay(SPEC, OBS_DIM, chunk, capacity, space=ArraySpace(memory_bytes))
+    reach = chunk + later
+    replay = ChunkReplay(SPEC, OBS_DIM, chunk, capacity, return_steps=reach, space=ArraySpace(memory_bytes))
     kept: list[Episode] = []
     for number, (length, terminated, success) in enumerate(history):
         item = episode(number, length, terminated, success)
@@ -89,7 +101,7 @@ def test_every_window_equals_the_naive_one_after_any_history(
         kept.append(item)
         while sum(e.length for e in kept) > capacity:
             kept.pop(0)
-    windows = naive_windows(kept, chunk)
+    windows = naive_windows(kept, chunk, reach)
     assert len(replay) == len(windows)
     assert replay.num_episodes == len(kept)
     everything = np.arange(len(replay))
@@ -191,6 +203,8 @@ def test_impossible_requests_are_refused() -> None:
         ChunkReplay(SPEC, 4, 2, 5).add(episode(0, 2))
     with pytest.raises(DataError, match="chunk_size"):
         ChunkReplay(SPEC, OBS_DIM, 0, 5)
+    with pytest.raises(DataError, match="return_steps of the replay is 2"):
+        ChunkReplay(SPEC, OBS_DIM, 3, 5, return_steps=2)
     replay.add(episode(0, 3))
     with pytest.raises(DataError, match="there are 3 steps"):
         replay.windows(np.array([3]))

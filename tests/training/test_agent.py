@@ -9,6 +9,7 @@ import torch
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
+from serfn.critics.config import CriticConfig
 from serfn.data.episode import Episode
 from serfn.training.agent import Agent, AgentConfig
 from serfn.training.batch import TensorBatch
@@ -167,3 +168,20 @@ def test_updates_run_on_cuda(make: Callable[..., Any]) -> None:
     agent.policy_step(batch, batch, ADAPTIVE)
     assert agent.skipped == 0
     assert weights(agent.policy).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("critic", "steps", "words"),
+    [
+        ("mlp", 3, "fewer than the chunk_size"),
+        ("transformer", 16, "set return_steps to none"),
+        ("mlp", 0, "at least"),
+    ],
+)
+def test_returns_that_the_critic_cannot_learn_from_are_refused(critic: str, steps: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig(
+            chunk_size=4,
+            critic=CriticConfig(kind=critic, v_min=-1.0, v_max=1.0),  # pyright: ignore[reportArgumentType]
+            agent=AgentConfig(return_steps=steps),
+        )

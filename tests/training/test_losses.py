@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import cast
 
@@ -217,6 +218,44 @@ def test_targets_are_discounted_bootstrapped_and_clipped() -> None:
     )
     expected = [0.1 + 0.1 + 0.25 * value, 0.1 + 0.5 * value, 0.2, 2.0]
     torch.testing.assert_close(targets, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_rewards_after_the_chunk_join_the_target_before_it_bootstraps() -> None:
+    # Chunks of two steps, returns over four: all four, an end after three, and one inside the chunk.
+    value = 4 * math.tanh(0.1) + 0.5
+    valid = torch.tensor([[True, True], [True, True], [True, False]])
+    data = dataclasses.replace(
+        batch(torch.zeros(3, CHUNK, ACTION), valid),
+        rewards=torch.tensor([[0.1, 0.2], [0.1, 0.2], [0.1, 0.0]], dtype=torch.float64),
+        terminated=torch.tensor([False, True, True]),
+        later_rewards=torch.tensor([[0.4, 0.8], [0.4, 0.0], [0.0, 0.0]], dtype=torch.float64),
+        later_valid=torch.tensor([[True, True], [True, False], [False, False]]),
+    )
+    targets = losses.critic_targets(
+        gaussian_policy(0.1, 0.5),
+        SumCritic(),
+        data,
+        discount=0.5,
+        candidates=1,
+        temperature=0.0,
+        how="mean",
+        bounds=(-2.0, 2.0),
+        generator=generator(),
+    )
+    expected = [0.1 + 0.1 + 0.1 + 0.1 + value / 16, 0.1 + 0.1 + 0.1, 0.1]
+    torch.testing.assert_close(targets, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_joined_batches_keep_what_both_carry() -> None:
+    plain = batch(torch.zeros(2, CHUNK, ACTION))
+    later = dataclasses.replace(
+        plain,
+        later_rewards=torch.ones(2, 3, dtype=torch.float64),
+        later_valid=torch.ones(2, 3, dtype=torch.bool),
+    )
+    assert plain.joined(later).later_rewards is None
+    rewards, counted = later.joined(later).counted_rewards
+    assert rewards.shape == counted.shape == (4, CHUNK + 3)
 
 
 def test_best_of_takes_the_candidate_that_the_critic_prefers() -> None:

@@ -29,19 +29,22 @@ class ChunkBatch:
     """Windows of up to H = chunk consecutive steps; a window that meets the end of its episode is shorter.
 
     With h the number of valid steps of a window that starts at step t of an episode of T steps, h = min(H, T
-    - t).
+    - t). Where targets take in rewards of N > H steps, n = min(N, T - t) of them count; else n = h.
 
     Args:
         obs: `[batch, obs]`, at step t.
         actions: `[batch, chunk, action]`, normalised; steps after h repeat action h.
         rewards: `[batch, chunk]`, 0 after h.
         valid: `[batch, chunk]` bool, True for the first h steps.
-        next_obs: `[batch, obs]`, at step t + h.
-        terminated: `[batch]` bool, True if t + h = T and the episode terminated; a truncated one bootstraps.
+        next_obs: `[batch, obs]`, at step t + n.
+        terminated: `[batch]` bool, True if t + n = T and the episode terminated; a truncated one bootstraps.
         interventions: `[batch, chunk]` bool, True for valid steps at which a person acted; `actions` are what
             was executed there, hence the person's. False where nobody recorded who acted.
-        window_obs: `[batch, chunk, obs]`, the observation after each step, `next_obs` after h; None unless
-            asked for.
+        window_obs: `[batch, chunk, obs]`, the observation after each step, the last one again after h; None
+            unless asked for.
+        later_rewards: `[batch, N - chunk]`, rewards of the steps after the window, 0 after n; None where N is
+            the chunk.
+        later_valid: `[batch, N - chunk]` bool, True for those of the first n steps; None likewise.
     """
 
     obs: np.ndarray
@@ -52,6 +55,8 @@ class ChunkBatch:
     terminated: np.ndarray
     interventions: np.ndarray
     window_obs: np.ndarray | None = None
+    later_rewards: np.ndarray | None = None
+    later_valid: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -68,10 +73,11 @@ class ChunkReplay:
         obs_dim: Size of an observation.
         chunk_size: Steps H of a window.
         capacity_steps: Steps kept; when a new episode does not fit, the oldest are evicted whole.
+        return_steps: Steps N ≥ H whose rewards a window carries; None carries those of the window itself.
         space: Where the steps are kept; None keeps them in memory.
 
     Raises:
-        DataError: A size is below 1, or there is no space.
+        DataError: A size is below 1, `return_steps` below the chunk, or there is no space.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class ChunkReplay:
         chunk_size: int,
         capacity_steps: int,
         *,
+        return_steps: int | None = None,
         space: ArraySpace | None = None,
     ) -> None:
         for name, value in (
@@ -90,11 +97,16 @@ class ChunkReplay:
         ):
             if value < 1:
                 raise DataError(f"{name} of the replay is {value}; it must be at least 1")
+        if return_steps is not None and return_steps < chunk_size:
+            raise DataError(
+                f"return_steps of the replay is {return_steps}; it must be at least the chunk of {chunk_size}"
+            )
         self.action_spec = action_spec
         self.obs_dim = obs_dim
         self.chunk_size = chunk_size
+        self.return_steps = chunk_size if return_steps is None else return_steps
         self.capacity_steps = capacity_steps
-        self._offsets = np.arange(chunk_size)
+        self._offsets = np.arange(self.return_steps)
         space = space or ArraySpace()
         # Memory is taken as rows are written. What a window needs more than once comes first, the widest
         # last, as a budget that does not suffice leaves the last ones on disk.
@@ -289,26 +301,29 @@ class ChunkReplay:
         rows = steps % self.capacity_steps
         remaining = self._remaining[rows]
         slots = self._episode_of_step[rows] % len(self._terminated)
-        valid_steps = np.minimum(remaining, self.chunk_size)
-        valid = self._offsets < valid_steps[:, None]
-        window = (steps[:, None] + np.minimum(self._offsets, valid_steps[:, None] - 1)) % self.capacity_steps
+        chunk = self.chunk_size
+        counted_steps = np.minimum(remaining, self.return_steps)
+        counted = self._offsets < counted_steps[:, None]
+        reach = steps[:, None] + np.minimum(self._offsets, counted_steps[:, None] - 1)
+        rewards = np.where(counted, self._rewards[reach % self.capacity_steps], np.float32(0))
+        valid, valid_steps = counted[:, :chunk], np.minimum(remaining, chunk)[:, None]
+        window = reach[:, :chunk] % self.capacity_steps
+        window_obs = None
         if window_observations:
-            window_obs = self._observations_after(
-                steps[:, None], np.minimum(self._offsets + 1, valid_steps[:, None]), remaining[:, None], slots
-            )
-            next_obs = window_obs[:, -1]
-        else:
-            window_obs = None
-            next_obs = self._observations_after(steps, valid_steps, remaining, slots)
+            ahead = np.minimum(self._offsets[:chunk] + 1, valid_steps)
+            window_obs = self._observations_after(steps[:, None], ahead, remaining[:, None], slots)
+        later = self.return_steps > chunk
         return ChunkBatch(
             obs=self._observations[rows],
             actions=self._actions[window],
-            rewards=np.where(valid, self._rewards[window], np.float32(0)),
+            rewards=rewards[:, :chunk],
             valid=valid,
-            next_obs=next_obs,
-            terminated=self._terminated[slots] & (remaining == valid_steps),
+            next_obs=self._observations_after(steps, counted_steps, remaining, slots),
+            terminated=self._terminated[slots] & (remaining == counted_steps),
             interventions=valid & self._interventions[window],
             window_obs=window_obs,
+            later_rewards=rewards[:, chunk:] if later else None,
+            later_valid=counted[:, chunk:] if later else None,
         )
 
     def _observations_after(

@@ -16,13 +16,13 @@ from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
 from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkReplay
 from serfn.runtime.experience import ExperienceFeed, StoredEpisode
 from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.robot_folder import RobotFolder
 from serfn.runtime.run_log import RunLog
 from serfn.runtime.snapshots import SnapshotStore
 from serfn.training.acting import BestOfNActor
+from serfn.training.build import make_replay
 from serfn.training.config import TrainConfig
 from serfn.training.session import TrainingSession
 from serfn.training.stages.context import RunState
@@ -149,9 +149,7 @@ class Learner:
         if not self._taken or "returns" not in ctx.state.stage_data:
             return
         ctx.state.stage_data["returns"] = []
-        ctx.online = ChunkReplay(
-            ctx.task.action, ctx.task.observation.dim, ctx.online.chunk_size, ctx.online.capacity_steps
-        )
+        ctx.online = make_replay(self.session.config, ctx.task, ctx.online.capacity_steps)
         add_online_episodes(ctx, self._feed.again(self._taken))
 
     def publish(self, actor: BestOfNActor) -> int:

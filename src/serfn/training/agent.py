@@ -40,6 +40,9 @@ class AgentConfig:
         gradient_clip: Largest gradient norm.
         target_candidates: Chunks sampled for one target; the target critic chooses among them.
         target_temperature: Temperature of those samples.
+        return_steps: Control steps of recorded rewards in a target before it bootstraps, at least the chunk;
+            None takes the chunk's. The policy's values enter a target with weight γ^steps, so that more steps
+            leave them less room to grow on themselves, at the price of valuing what was recorded.
         aggregate: How the critic's ensemble becomes one value, in targets, improvement and acting.
         compile: Compile the critic's forward pass with `torch.compile`; on a CPU it gains nothing measurable.
 
@@ -57,6 +60,7 @@ class AgentConfig:
     gradient_clip: float = 10.0
     target_candidates: int = 1
     target_temperature: float = 0.7
+    return_steps: int | None = None
     aggregate: Aggregation = "mean"
     compile: bool = False
 
@@ -72,6 +76,8 @@ class AgentConfig:
             raise ConfigError(f"weight_decay is {self.weight_decay}; it must be 0 or more")
         if self.target_candidates < 1:
             raise ConfigError(f"target_candidates is {self.target_candidates}; it must be at least 1")
+        if self.return_steps is not None and self.return_steps < 1:
+            raise ConfigError(f"return_steps is {self.return_steps}; it must be at least the chunk, or none")
         if not self.target_temperature >= 0:
             raise ConfigError(f"target_temperature is {self.target_temperature}; it must be 0 or more")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +22,12 @@ class TensorBatch:
         actions: `[batch, chunk, action]` normalised to (-1, 1), padded by holding the last one.
         rewards: `[batch, chunk]` scaled rewards (see `RewardConfig`), 0 where padded.
         valid: `[batch, chunk]` bool, True on the executed prefix.
-        next_obs: `[batch, obs]` observation after the last valid step.
-        terminated: `[batch]` bool, the episode terminated inside the chunk (nothing to bootstrap from).
+        next_obs: `[batch, obs]` observation after the last step that counts.
+        terminated: `[batch]` bool, the episode terminated at that step (nothing to bootstrap from).
         window_obs: `[batch, chunk, obs]` observation after each step, for critics that value every prefix.
+        later_rewards: `[batch, steps]` rewards after the chunk that count in its target, 0 where padded; None
+            where only the chunk's count.
+        later_valid: `[batch, steps]` bool, True on those that count; None likewise.
     """
 
     obs: Tensor
@@ -34,6 +37,8 @@ class TensorBatch:
     next_obs: Tensor
     terminated: Tensor
     window_obs: Tensor | None = None
+    later_rewards: Tensor | None = None
+    later_valid: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -58,6 +63,18 @@ class TensorBatch:
             next_obs=real(batch.next_obs),
             terminated=flag(batch.terminated),
             window_obs=None if batch.window_obs is None else real(batch.window_obs),
+            later_rewards=None if batch.later_rewards is None else real(batch.later_rewards),
+            later_valid=None if batch.later_valid is None else flag(batch.later_valid),
+        )
+
+    @property
+    def counted_rewards(self) -> tuple[Tensor, Tensor]:
+        """Rewards `[batch, steps]` of the chunk and after it, and whether each counts in the target."""
+        if self.later_rewards is None or self.later_valid is None:
+            return self.rewards, self.valid
+        return (
+            torch.cat([self.rewards, self.later_rewards], dim=1),
+            torch.cat([self.valid, self.later_valid], dim=1),
         )
 
     def first_steps(self, steps: int) -> TensorBatch:
@@ -70,7 +87,7 @@ class TensorBatch:
         """
         if self.window_obs is None:
             raise ValueError(f"windows cannot be cut to {steps} steps; sample them with window_observations")
-        executed = self.valid.sum(1)
+        executed = self.counted_rewards[1].sum(1)
         last = executed.clamp(max=steps) - 1
         kept = torch.arange(self.valid.shape[1], device=self.valid.device) < steps
         return TensorBatch(
@@ -84,15 +101,13 @@ class TensorBatch:
 
     def joined(self, other: TensorBatch) -> TensorBatch:
         """Return a batch with the transitions of both."""
-        windows = None
-        if self.window_obs is not None and other.window_obs is not None:
-            windows = torch.cat([self.window_obs, other.window_obs])
+        pairs = {
+            item.name: (getattr(self, item.name), getattr(other, item.name)) for item in fields(TensorBatch)
+        }
         return TensorBatch(
-            obs=torch.cat([self.obs, other.obs]),
-            actions=torch.cat([self.actions, other.actions]),
-            rewards=torch.cat([self.rewards, other.rewards]),
-            valid=torch.cat([self.valid, other.valid]),
-            next_obs=torch.cat([self.next_obs, other.next_obs]),
-            terminated=torch.cat([self.terminated, other.terminated]),
-            window_obs=windows,
+            **{
+                name: torch.cat(pair)
+                for name, pair in pairs.items()
+                if all(part is not None for part in pair)
+            }
         )

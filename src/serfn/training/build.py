@@ -100,11 +100,22 @@ def make_prior(config: TrainConfig, task: TaskSpec, demonstrations: Sequence[Epi
             f"{config.chunk_size}; reduce chunk_size or record longer episodes"
         )
     steps = sum(episode.length for episode in demonstrations)
-    prior = ChunkReplay(task.action, task.observation.dim, config.chunk_size, steps)
+    prior = make_replay(config, task, steps)
     for episode in demonstrations:
         task.action.check(episode.actions)
         prior.add(learning_rewards(episode, config.rewards, config.agent.discount))
     return prior
+
+
+def make_replay(config: TrainConfig, task: TaskSpec, capacity_steps: int) -> ChunkReplay:
+    """Return an empty replay whose windows carry what the critic's targets need."""
+    return ChunkReplay(
+        task.action,
+        task.observation.dim,
+        config.chunk_size,
+        capacity_steps,
+        return_steps=config.agent.return_steps,
+    )
 
 
 def fit_statistics(agent: Agent, prior: ChunkReplay, demonstrations: Sequence[Episode]) -> None:

@@ -78,7 +78,8 @@ class TrainConfig:
         enforce_gates: Return to the best policy when a stage is not promoted.
 
     Raises:
-        ConfigError: A number is out of range, or the critic's bounds are missing or exclude reachable values.
+        ConfigError: A number is out of range, the critic's bounds are missing or exclude reachable values, or
+            its targets cannot take in `agent.return_steps`.
     """
 
     env: str = "serfn/OrcaCubeRotation-v0"
@@ -110,9 +111,25 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
+        self._check_return_steps()
         low, high = self.value_bounds
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ConfigError(f"critic value bounds are [{low}, {high}]; both must be finite")
+
+    def _check_return_steps(self) -> None:
+        steps = self.agent.return_steps
+        if steps is None:
+            return
+        if steps < self.chunk_size:
+            raise ConfigError(
+                f"agent.return_steps is {steps}, fewer than the chunk_size of {self.chunk_size}; raise it "
+                "or set it to none"
+            )
+        if self.critic.kind == "transformer" and steps > self.chunk_size:
+            raise ConfigError(
+                f"agent.return_steps is {steps}, but a transformer critic learns from every prefix of a chunk "
+                f"of {self.chunk_size}; set return_steps to none"
+            )
 
     @property
     def value_bounds(self) -> tuple[float, float]:

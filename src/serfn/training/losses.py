@@ -55,16 +55,18 @@ def critic_targets(
     ``y = Σ_{k<h} γ^k r_{t+k} + γ^h (1 - terminated) Q̄(s_{t+h}, a')`` with `h` valid steps, clipped to
     `bounds`. `a'` is the best under the target critic of `candidates` chunks that the policy samples at
     `temperature`. A critic with fewer `target_steps` than the chunk has gets n-step returns: h is at most
-    that.
+    that. A batch that carries rewards after the chunk gives n-step returns over both: the actions after the
+    chunk are then those of the data, which leaves less room for values that the policy made up.
 
-    Reference: Q-chunking (arXiv 2507.07969), with best-of-N backups as in its QC variant.
+    References: Q-chunking (arXiv 2507.07969), with best-of-N backups as in its QC variant; uncorrected n-step
+    returns as in Rainbow (arXiv 1710.02298), section 3.
     """
     if target_critic.target_steps < target_critic.chunk_size:
         batch = batch.first_steps(target_critic.target_steps)
     successors = batch.next_obs if batch.window_obs is None else batch.window_obs.flatten(0, 1)
     values = best_of(policy, target_critic, successors, candidates, temperature, how, generator)[1]
     if batch.window_obs is None:
-        return chunk_target(batch.rewards, batch.valid, batch.terminated, values, discount, *bounds)
+        return chunk_target(*batch.counted_rewards, batch.terminated, values, discount, *bounds)
     values = values.view(batch.valid.shape)
     return prefix_targets(batch.rewards, batch.valid, batch.terminated, values, discount, *bounds)
 

@@ -16,8 +16,7 @@ from serfn.core.errors import CheckpointError
 from serfn.core.seeding import generator
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkReplay
-from serfn.training.build import fit_statistics, make_agent, make_prior, make_stages
+from serfn.training.build import fit_statistics, make_agent, make_prior, make_replay, make_stages
 from serfn.training.checkpoint import CheckpointStore, as_stored, differing_keys
 from serfn.training.config import TrainConfig
 from serfn.training.episode_log import EpisodeLog, RoundFiles
@@ -83,7 +82,7 @@ class TrainingSession:
         self.context = StageContext(
             agent=agent,
             prior=prior,
-            online=ChunkReplay(task.action, task.observation.dim, config.chunk_size, config.replay_steps),
+            online=make_replay(config, task, config.replay_steps),
             rng=generator(config.seed, "replay"),
             task=task,
             loop=config.loop,
