@@ -127,8 +127,8 @@ class TrainConfig:
             )
         if self.critic.kind == "transformer" and steps > self.chunk_size:
             raise ConfigError(
-                f"agent.return_steps is {steps}, but a transformer critic learns from every prefix of a chunk "
-                f"of {self.chunk_size}; set return_steps to none"
+                f"agent.return_steps is {steps}, but a transformer critic learns from every prefix of "
+                f"a chunk of {self.chunk_size}; set return_steps to none"
             )
 
     @property
