@@ -14,6 +14,7 @@ import torch
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.results import EvaluationResult
 from serfn.critics.config import CriticConfig
+from serfn.data.episode import Episode
 from serfn.training.agent import AgentConfig
 from serfn.training.config import TrainConfig
 from serfn.training.improvement import ImprovementConfig
@@ -441,3 +442,30 @@ def test_a_transformer_critic_learns_from_every_prefix(
     session = surroundings.make_session(toy_config(critic=critic), tmp_path)
     session.run()
     assert session.context.agent.skipped == 0
+
+
+def test_imitation_of_successes_leaves_failed_demonstrations_to_the_critic(
+    surroundings: Any,
+    toy_config: Callable[..., TrainConfig],
+    toy_demonstrations: list[Episode],
+    tmp_path: Path,
+) -> None:
+    outcomes = [dataclasses.replace(e, success=i % 4 == 0) for i, e in enumerate(toy_demonstrations)]
+    good = {float(value) for e in outcomes if e.success for value in e.observations[:, 0]}
+    for only in (True, False):
+        config = toy_config(imitation=ImitationConfig(steps=8, batch_size=32, successes_only=only))
+        folder = tmp_path / str(only)
+        session = TrainingSession(
+            config, surroundings.make_session(config, folder).context.task, outcomes, folder
+        )
+        seen: set[float] = set()
+        imitate = session.context.agent.imitation_step
+
+        def watched(batch: Any, seen: set[float] = seen, imitate: Any = imitate) -> Any:
+            seen.update(batch.obs[:, 0].tolist())
+            return imitate(batch)
+
+        session.context.agent.imitation_step = watched
+        session.run(["imitation"])
+        assert (seen <= good) is only
+        assert session.context.prior.num_episodes == len(outcomes)

@@ -203,10 +203,12 @@ class StageContext:
         critic: ChunkCritic | None = self.agent.critic if acting.candidates > 1 else None
         return BestOfNActor(self.agent.policy, critic, self.task, acting, how=self.agent.config.aggregate)
 
-    def prior_batch(self, size: int) -> TensorBatch:
-        """Draw demonstrations for one update."""
+    def prior_batch(self, size: int, successes_only: bool = False) -> TensorBatch:
+        """Draw demonstrations for one update, those that succeed if asked for and there are any."""
         windows = self.agent.critic.needs_window_observations
-        return self.agent.tensors(self.prior.sample(size, self.rng, window_observations=windows))
+        some = successes_only and self.prior.num_imitable_steps > 0
+        batch = self.prior.sample(size, self.rng, imitable_only=some, window_observations=windows)
+        return self.agent.tensors(batch)
 
     def mixed_batch(self, size: int, online_fraction: float) -> TensorBatch:
         """Draw demonstrations and own experience in a fixed proportion for one update."""

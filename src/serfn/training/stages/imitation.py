@@ -21,6 +21,8 @@ class ImitationConfig:
         batch_size: Chunks per update.
         learning_rate: Adam step size at the start.
         schedule: How it changes.
+        successes_only: Imitate the demonstrations that succeed; the others still teach the critic. Without
+            effect where no demonstration succeeds or the task does not tell.
         acting: How the policy acts in the evaluation; there is no critic yet, so with one candidate.
 
     Raises:
@@ -31,6 +33,7 @@ class ImitationConfig:
     batch_size: int = 256
     learning_rate: float = 1e-3
     schedule: Schedule = "cosine"
+    successes_only: bool = False
     acting: ActingConfig = field(default_factory=lambda: ActingConfig(candidates=1))
 
     def __post_init__(self) -> None:
@@ -70,6 +73,6 @@ class Imitation(Stage):
             agent.set_policy_learning_rate(
                 scheduled_rate(config.schedule, config.learning_rate, step, config.steps)
             )
-            return agent.imitation_step(ctx.prior_batch(config.batch_size))
+            return agent.imitation_step(ctx.prior_batch(config.batch_size, config.successes_only))
 
         run_updates(ctx, config.steps, update)
