@@ -158,9 +158,12 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
 
 
 def _diagnostic(env_id: str, budget: Budget) -> TrainConfig:
-    """A point around an obstacle: reward at the goal, -1 ever after a collision, seconds of training."""
+    """A point around an obstacle: reward at the goal, -1 ever after a collision, seconds of training.
+
+    Demonstrations pass on either side and nothing between: the flow's base has several components.
+    """
     acting = ActingConfig(candidates=16, temperature=1.0)
-    improvement = ImprovementConfig(operator="advantage_weighted", anchor="nll", strength=0.1)
+    improvement = ImprovementConfig(operator="own_samples", anchor="kl", strength=0.1, target_divergence=0.1)
     smoke, full = budget == "smoke", budget == "full"
     return TrainConfig(
         env=env_id,
@@ -168,13 +171,19 @@ def _diagnostic(env_id: str, budget: Budget) -> TrainConfig:
         demo_episodes=20 if smoke else 80,
         chunk_size=10,
         rewards=RewardConfig(success_value=1.0, failure_value=-1.0),
-        policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=48), encoder_width=48, data_noise=0.03),
+        policy=FlowPolicyConfig(
+            flow=FlowConfig(couplings=2, width=20),
+            base_components=4,
+            encoder_width=128,
+            encoder_depth=3,
+            data_noise=0.03,
+        ),
         critic=CriticConfig(width=64, depth=2, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(
             discount=0.98,
             polyak=0.02,
             target_temperature=1.0,
-            policy_learning_rate=5e-4,
+            policy_learning_rate=3e-4,
             critic_learning_rate=1e-3,
         ),
         imitation=ImitationConfig(
