@@ -8,7 +8,7 @@ from PIL import Image
 
 from serfn.core.errors import SerfnError
 from serfn.evaluation.environments import make_env
-from serfn.evaluation.film import Frame, record_frames, save_film_strip
+from serfn.evaluation.film import Frame, record_frames, rehearse, save_film_strip
 
 
 def test_frames_span_the_episode(random_actor) -> None:  # noqa: ANN001
@@ -24,6 +24,15 @@ def test_frames_span_the_episode(random_actor) -> None:  # noqa: ANN001
 def test_short_episode_gives_fewer_frames(random_actor) -> None:  # noqa: ANN001
     env = make_env("test/Counter-v0", render_mode="rgb_array")
     assert len(record_frames(env, random_actor, seed=0, count=9)) == 4
+
+
+def test_a_rehearsal_tells_length_and_success_of_the_episode_that_is_filmed(random_actor) -> None:  # noqa: ANN001
+    env = make_env("test/Counter-v0", render_mode="rgb_array")
+    odd, even = (rehearse(env, random_actor, seed=seed) for seed in (0, 1))
+    assert (odd.length, odd.success) == (3, False)
+    assert (even.length, even.success) == (4, True)
+    frames = record_frames(env, random_actor, seed=1, length=even.length, count=2)
+    assert [frame.time_s for frame in frames] == [0.0, 0.4]
 
 
 def test_environment_that_does_not_render_is_named(random_actor) -> None:  # noqa: ANN001

@@ -71,7 +71,9 @@ def test_a_run_writes_its_folder(make_config: Callable[..., TrainConfig], tmp_pa
     assert [point.result.episodes for point in record.evaluations] == [5, 5, 3, 3, 5]
     assert len(record.gates) == len(result.gates) >= 3
     assert record.series("critic_warmup", "critic/td_loss")[0] == [2.0, 4.0]
-    assert {path.name for path, _ in record.films} == {"imitation_before.png", "online_after.png"}
+    shown = {path.stem: caption for path, caption in record.films}
+    assert {name.rsplit("_", 1)[0] for name in shown} == {"imitation_before", "online_after"}
+    assert all(caption.endswith(f": a {name.rsplit('_', 1)[1]}") for name, caption in shown.items())
     with (folder / "metrics.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["stage"] for row in table] == [row["stage"] for row in record.metrics]

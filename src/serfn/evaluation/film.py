@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -27,16 +28,33 @@ class Frame:
     rgb: np.ndarray
 
 
-def record_frames(env: gymnasium.Env, actor: ChunkActor, *, seed: int, count: int = 6) -> list[Frame]:
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one episode came to: its control steps, and whether it succeeded (None if the task is silent)."""
+
+    length: int
+    success: bool | None
+
+
+def rehearse(env: gymnasium.Env, actor: ChunkActor, *, seed: int) -> Rehearsal:
+    """Run one episode without rendering; `record_frames` with the same seed shows the same episode."""
+    *_, (length, info) = _steps(env, actor, seed)
+    outcome = info.get("is_success", info.get("success"))
+    return Rehearsal(length, None if outcome is None else bool(outcome))
+
+
+def record_frames(
+    env: gymnasium.Env, actor: ChunkActor, *, seed: int, length: int | None = None, count: int = 6
+) -> list[Frame]:
     """Run one episode and return `count` frames spread over it, the first and the last included.
 
-    The episode is run twice from the same seed, first to learn its length: rendering is by far the slower
-    part, so that only the frames that are shown are rendered.
+    Rendering is by far the slower part, so that only the frames that are shown are rendered.
 
     Args:
         env: One environment made with `render_mode="rgb_array"`.
         actor: Acts on a batch of one.
         seed: Seed of the environment and the actor.
+        length: Control steps of the episode; None rehearses it to learn them.
         count: Number of frames, at least 2; a shorter episode gives fewer.
 
     Raises:
@@ -45,22 +63,23 @@ def record_frames(env: gymnasium.Env, actor: ChunkActor, *, seed: int, count: in
     if count < 2:
         raise SerfnError(f"count is {count}; a film strip needs at least 2 frames")
     rate_hz = task_spec(env).control_hz
-    length = sum(1 for _ in _steps(env, actor, seed)) - 1
+    if length is None:
+        length = rehearse(env, actor, seed=seed).length
     shown = set(np.linspace(0, length, count).round().astype(int).tolist())
-    return [Frame(step / rate_hz, _render(env)) for step in _steps(env, actor, seed) if step in shown]
+    return [Frame(step / rate_hz, _render(env)) for step, _ in _steps(env, actor, seed) if step in shown]
 
 
-def _steps(env: gymnasium.Env, actor: ChunkActor, seed: int) -> Iterator[int]:
-    """Run an episode and yield the number of steps done, from 0, after each of them."""
-    observation, _ = env.reset(seed=seed)
+def _steps(env: gymnasium.Env, actor: ChunkActor, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Run an episode and yield the number of steps done, from 0, with `info`, after each of them."""
+    observation, info = env.reset(seed=seed)
     actor.reset(seed)
     step, over = 0, False
-    yield step
+    yield step, info
     while not over:
         for action in actor.act(np.asarray(observation, np.float32)[None])[0]:
-            observation, _, terminated, truncated, _ = env.step(action)
+            observation, _, terminated, truncated, info = env.step(action)
             step, over = step + 1, bool(terminated or truncated)
-            yield step
+            yield step, info
             if over:
                 break
 

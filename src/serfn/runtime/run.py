@@ -18,7 +18,7 @@ from serfn.data.episode import Episode
 from serfn.evaluation.rollouts import evaluation_result, rollout
 from serfn.policies.bundle import save_bundle
 from serfn.runtime.evaluate import load_actor
-from serfn.runtime.films import add_film
+from serfn.runtime.films import add_films
 from serfn.runtime.interrupt import deferred_interrupt
 from serfn.runtime.online_experience import EXPERIENCE, OnlineExperience, fingerprint
 from serfn.runtime.progress import Progress
@@ -253,10 +253,10 @@ class Run:
         return self.state.robot_steps / self.task.control_hz / 60
 
     def _film(self, name: str, caption: str, actor: ChunkActor) -> None:
-        """Record a film strip; where that is impossible the user is told, once, and the run goes on."""
+        """Record film strips; where that is impossible the user is told, once, and the run goes on."""
         seed = self.config.evaluation.seed + _FILM_SEED_OFFSET
         try:
-            add_film(self.folder / "films", name, caption, self.simulations, actor, seed=seed)
+            add_films(self.folder / "films", name, caption, self.simulations, actor, seed=seed)
         except SerfnError as error:
             self.films = False
             self.progress.note(f"no film: {error}")
