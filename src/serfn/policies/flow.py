@@ -12,6 +12,7 @@ from serfn.core.errors import ConfigError
 from serfn.flows import ConditionalChunkFlow, FlowConfig
 from serfn.flows.transforms import atanh_clipped
 from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
+from serfn.policies.linear_mean import LinearMean
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
 
@@ -25,6 +26,8 @@ class FlowPolicyConfig:
         base_components: Gaussians in the base. 1 is N(0, I). The image of one Gaussian under a flow always
             connects its modes; where demonstrations do one thing or the other and nothing between, several
             (4 is usual), with weights, means and widths from the observation, leave the way between empty.
+        linear_mean: begin from a linear regression of actions on observations (see `LinearMean`): for
+            absolute commands that are to be precise over a wide range.
         encoder_width: width of the observation's context.
         encoder_depth: layers of the observation encoder.
         data_limit: imitated actions are clipped to ±this before atanh. Close to one, saturated actions become
@@ -36,6 +39,7 @@ class FlowPolicyConfig:
 
     flow: FlowConfig = field(default_factory=FlowConfig)
     base_components: int = 1
+    linear_mean: bool = False
     encoder_width: int = 192
     encoder_depth: int = 2
     data_limit: float = 0.98
@@ -50,7 +54,9 @@ class FlowPolicyConfig:
 
 
 class FlowPolicy(SquashedPolicy):
-    """`a = tanh(f(z; obs))`, `z ~ N(0, temperature² I)`, or a mixture of Gaussians given `obs`.
+    """`a = tanh(f(z; obs) + m(obs))`, `z ~ N(0, temperature² I)`, or a mixture of Gaussians given `obs`.
+
+    `m` is 0 unless `linear_mean` is set.
 
     The density is
 
@@ -73,6 +79,9 @@ class FlowPolicy(SquashedPolicy):
             if config.base_components == 1
             else MixtureHead(config.encoder_width, config.base_components, chunk_size, action_dim)
         )
+        self.mean = (
+            LinearMean(obs_dim, chunk_size, action_dim, config.data_limit) if config.linear_mean else None
+        )
 
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
@@ -80,7 +89,7 @@ class FlowPolicy(SquashedPolicy):
         """Images u of base noise; at temperature 0 that of z = 0, or of the likeliest component's mean."""
         context = self._encode(obs)
         z = self.base(context).draw(leading, temperature, generator)
-        return self.flow(z, self.flow.condition(context))[0]
+        return self.flow(z, self.flow.condition(context))[0] + self._mean(obs)
 
     def draw_with_density(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
@@ -90,19 +99,25 @@ class FlowPolicy(SquashedPolicy):
         base = self.base(context)
         z = base.draw(leading, temperature, generator)
         u, log_det = self.flow(z, self.flow.condition(context))
-        return u, base.step_log_prob(z) - log_det
+        return u + self._mean(obs), base.step_log_prob(z) - log_det
 
     def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
         """Log-density of each step given those before it, [..., chunk], by the inverse flow."""
         context = self._encode(obs)
-        z, log_det = self.flow.inverse(u, self.flow.condition(context))
+        z, log_det = self.flow.inverse(u - self._mean(obs), self.flow.condition(context))
         return self.base(context).step_log_prob(z) + log_det
 
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normaliser and the whitening of pre-tanh space."""
+        """Fit the normaliser, the regression if there is one, and the whitening of what it leaves."""
         self.normalizer.fit(observations)
-        self.flow.whitening.fit(atanh_clipped(actions, self.config.data_limit), valid)
+        if self.mean is not None:
+            self.mean.fit(self.normalizer(observations), actions, valid)
+        u = atanh_clipped(actions, self.config.data_limit) - self._mean(observations)
+        self.flow.whitening.fit(u, valid)
+
+    def _mean(self, obs: Tensor) -> Tensor | float:
+        return 0.0 if self.mean is None else self.mean(self.normalizer(obs))
 
     def _encode(self, obs: Tensor) -> Tensor:
         return encode(self.normalizer, self.encoder, obs)
