@@ -15,6 +15,7 @@ from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.results import EvaluationResult
 from serfn.critics.config import CriticConfig
 from serfn.data.episode import Episode
+from serfn.training.acting import ActingConfig
 from serfn.training.agent import AgentConfig
 from serfn.training.config import TrainConfig
 from serfn.training.improvement import ImprovementConfig
@@ -410,6 +411,28 @@ def test_the_policy_waits_until_the_critic_knows_the_robot(
     surroundings.make_session(toy_config(), tmp_path).run()
     moved = [step for stage, step, means in surroundings.rows if stage == "online" and "policy/kl" in means]
     assert min(moved) > 12
+
+
+def test_while_the_policy_waits_it_acts_without_the_critic(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    candidates: list[int] = []
+
+    def collect(actor: Any, episodes: int, first_episode: int) -> list[Any]:
+        candidates.append(actor.acting.candidates)
+        assert (actor.critic is None) is (actor.acting.candidates == 1)
+        return surroundings.collect(actor, episodes, first_episode)
+
+    online = OnlineConfig(
+        episodes=16,
+        episodes_per_round=4,
+        updates_per_round=6,
+        batch_size=16,
+        policy_delay_rounds=2,
+        acting=ActingConfig(candidates=5),
+    )
+    surroundings.make_session(toy_config(online=online), tmp_path, collect=collect).run()
+    assert candidates == [1, 1, 5, 5]
 
 
 @pytest.mark.parametrize("operator", ["advantage_weighted", "own_samples"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -78,7 +78,9 @@ class OnlineConfig:
         online_fraction: Share of own experience in the critic's batches; the rest are demonstrations.
         policy_online_fraction: Share of own experience in the batches that improve the policy.
         policy_every: Critic updates per policy update.
-        policy_delay_rounds: First rounds in which only the critic learns.
+        policy_delay_rounds: First rounds in which only the critic learns. They act with one sample, as the
+            policy would without a critic: the best of N under a critic that has not seen the plant can choose
+            one way of doing the task for good, and leave the others unseen.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             demonstrations.
@@ -201,7 +203,7 @@ class Online(Stage):
         if ctx.collect is None:
             raise ConfigError("the online stage needs a way to collect episodes")
         with checkpoint_on_interrupt(ctx):
-            episodes = ctx.collect(ctx.actor(config.acting), count, state.episodes)
+            episodes = ctx.collect(ctx.actor(self._collecting(data["rounds"])), count, state.episodes)
         ctx.hooks.keep_episodes(data["rounds"], episodes)
         add_online_episodes(ctx, episodes)
         data["rounds"] += 1
@@ -218,6 +220,11 @@ class Online(Stage):
         )
         self._watch_failures(ctx, failures)
         checkpoint(ctx)
+
+    def _collecting(self, rounds: int) -> ActingConfig:
+        """Return how the policy acts in the round after `rounds`: without the critic until it moves."""
+        acting = self.config.acting
+        return acting if rounds >= self.config.policy_delay_rounds else replace(acting, candidates=1)
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
