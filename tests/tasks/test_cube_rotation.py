@@ -91,6 +91,7 @@ def test_direction_is_open_until_the_cube_has_turned_and_counts_from_then_on(sig
         _turn_cube(env, sign * 0.08 * step)
     assert env.direction == sign
     assert env.observe(env.np_random)[-1] == sign
+    assert env.outcome().metrics["counter_clockwise"] == (sign > 0)
     assert _turn_cube(env, sign * (0.56 - 0.05))["progress"] == pytest.approx(-0.05)
 
 

@@ -15,7 +15,8 @@ of the grasp centre, the simulation diverges, or 20 s are over (truncation).
 
 **Metrics** in `info["episode_metrics"]`: `rev_per_min`, net turns in the chosen direction divided by the
 *planned* length of the episode, so that time lost by a drop counts as standing still (it is also the
-`score`); `turns`; `dropped`. **Success**: at least one net turn and not dropped.
+`score`); `turns`; `dropped`; `counter_clockwise`, whether that was the chosen direction. **Success**: at least
+one net turn and not dropped.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -145,6 +146,7 @@ class OrcaCubeRotation(HandEnvironment):
             "rev_per_min": rev_per_min,
             "turns": turns,
             "dropped": float(self._dropped or not self.cube.finite),
+            "counter_clockwise": float(self.direction > 0),
         }
         return Outcome(self._dropped, turns >= SUCCESS_TURNS and not self._dropped, metrics)
 
