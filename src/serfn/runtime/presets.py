@@ -197,7 +197,7 @@ def _diagnostic(env_id: str, budget: Budget) -> TrainConfig:
             steps=60 if smoke else 300, batch_size=128, improvement=improvement, acting=acting
         ),
         online=OnlineConfig(
-            episodes=16 if smoke else 192 if full else 96,
+            episodes=16 if smoke else 192 if full else 72,
             updates_per_round=20 if smoke else 100,
             batch_size=128,
             evaluate_every=1 if smoke else 3,
