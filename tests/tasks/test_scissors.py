@@ -50,7 +50,7 @@ def test_registered_environment_passes_gymnasium_checks() -> None:
     assert env.action_space.shape == (23,)
 
 
-@pytest.mark.parametrize("plant", ["nominal", "field"])
+@pytest.mark.parametrize("plant", ["nominal", "field", "pushed"])
 def test_same_seed_and_actions_give_the_same_trajectory(plant: str) -> None:
     runs = []
     for _ in range(2):
@@ -109,6 +109,17 @@ def test_targets_are_rate_limited(env: OrcaScissorsTape) -> None:
     assert (change <= env.max_target_change + 1e-9).all()
     assert change[:3].max() == pytest.approx(0.03)
     assert change[3:].max() == pytest.approx(0.15)
+
+
+def test_pushes_move_the_machine_but_not_what_was_commanded() -> None:
+    still, pushed = OrcaScissorsTape(), OrcaScissorsTape(plant=replace(PLANTS["pushed"], push_rate_hz=20.0))
+    assert still.reset(seed=0)[0].tolist() == pushed.reset(seed=0)[0].tolist()
+    targets = still.simulation.targets.copy()
+    for _ in range(3):
+        calm, shaken = (env.step(targets.astype(np.float32))[0] for env in (still, pushed))
+    np.testing.assert_allclose(pushed.simulation.targets, targets, atol=1e-6)
+    wrist = _slice(still, "wrist_position")[:3]
+    assert 0.001 < np.abs(calm[wrist] - shaken[wrist]).max() < 0.05
 
 
 def test_nothing_but_contact_and_gravity_acts_on_the_scissors(env: OrcaScissorsTape) -> None:

@@ -43,7 +43,7 @@ from serfn.tasks.orca_hand.cube_simulation import (
 )
 from serfn.tasks.orca_hand.environment import HandEnvironment, Outcome
 from serfn.tasks.orca_hand.model import PhysicsConfig
-from serfn.tasks.orca_hand.plant import Plant
+from serfn.tasks.orca_hand.plant import PUSH_FIELDS, Plant
 from serfn.tasks.orca_hand.plant import plant as resolve_plant
 from serfn.tasks.orca_hand.rotation import perturb_quaternion, wrap_angle
 
@@ -89,7 +89,7 @@ class OrcaCubeRotation(HandEnvironment):
         """
         if direction not in _SIGNS:
             raise ConfigError(f"unknown direction {direction!r}; choose one of {', '.join(_SIGNS)}")
-        self.plant = resolve_plant(plant, without=("hinge_friction",))
+        self.plant = resolve_plant(plant, without=("hinge_friction", *PUSH_FIELDS))
         self._physics = physics or PhysicsConfig()
         self._ranges = (
             randomize if isinstance(randomize, Randomization) else Randomization() if randomize else FIXED

@@ -14,6 +14,11 @@ import numpy as np
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.model import Collision
 
+PUSH_FIELDS = ("push_rate_hz", "push_m", "push_rad")
+"""Fields of `Plant` that only tasks with `Pushes` heed."""
+
+_PUSH_STEPS = (3, 9)
+
 
 @dataclass(frozen=True)
 class Plant:
@@ -35,6 +40,8 @@ class Plant:
             vector).
         object_velocity_noise: factor by which the object's velocity estimate is noisy (m/s; ten times that in
             rad/s).
+        push_rate_hz: how often the machine is pushed out of its way for a moment (see `Pushes`).
+        push_m, push_rad: standard deviation of a push, for slides and hinges.
     """
 
     collision: Collision = "capsules"
@@ -49,6 +56,9 @@ class Plant:
     object_position_noise_m: float = 0.0
     object_rotation_noise_rad: float = 0.0
     object_velocity_noise: float = 0.0
+    push_rate_hz: float = 0.0
+    push_m: float = 0.0
+    push_rad: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("motor_gain", "friction", "object_mass", "hinge_friction"):
@@ -137,3 +147,32 @@ class Transmission:
             (self._effective, self._substeps - self._delayed_substeps),
         ]
         return [(value, steps) for value, steps in phases if steps > 0]
+
+
+class Pushes:
+    """Now and then, for a moment, the motors follow the commanded targets plus an offset.
+
+    They bring a demonstrator off its way while the record holds what it commanded, so that a clone learns to
+    come back: noise injected into the supervisor of DART (Laskey et al. 2017, arXiv 1703.09327), but made by
+    the machine.
+    """
+
+    def __init__(self, plant: Plant, control_hz: float, slides: np.ndarray) -> None:
+        """Prepare for motors of which `slides` [motors] bool are slides, the others hinges."""
+        self._chance = plant.push_rate_hz / control_hz
+        self._scale = np.where(slides, plant.push_m, plant.push_rad)
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Begin an episode without a push; a plant that does not push draws nothing from `rng`."""
+        self._rng, self._offset, self._left = rng, np.zeros(len(self._scale)), 0
+
+    def next(self) -> np.ndarray:
+        """Return the offsets [motors] of the next control step."""
+        if self._left:
+            self._left -= 1
+            return self._offset
+        self._offset = np.zeros(len(self._scale))
+        if self._chance and self._rng.random() < self._chance:
+            self._left = int(self._rng.integers(*_PUSH_STEPS))
+            self._offset = self._scale * self._rng.standard_normal(len(self._scale))
+        return self._offset

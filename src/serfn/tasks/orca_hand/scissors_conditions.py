@@ -11,6 +11,7 @@ from serfn.tasks.orca_hand.plant import Plant
 PLANTS: dict[str, Plant] = {
     "nominal": Plant(),
     "weak": Plant(motor_gain=0.7),
+    "pushed": Plant(push_rate_hz=0.5, push_m=0.01, push_rad=0.07),
     "field": Plant(
         motor_gain=0.5,
         friction=0.6,
@@ -24,7 +25,10 @@ PLANTS: dict[str, Plant] = {
         object_velocity_noise=0.01,
     ),
 }
-"""Plants of this task. Joint velocities are not observed, so a plant cannot make them noisy."""
+"""Plants of this task; demonstrations are recorded on `pushed`, which is `nominal` but for the pushes.
+
+Joint velocities are not observed, so a plant cannot make them noisy.
+"""
 
 IGNORED_PLANT_FIELDS = ("joint_velocity_noise_rad_s",)
 

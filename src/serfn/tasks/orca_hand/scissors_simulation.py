@@ -17,7 +17,7 @@ import numpy as np
 
 from serfn.tasks.orca_hand.cut_rule import UNLOADED, CutRule, EdgeLoads, tape_crossing
 from serfn.tasks.orca_hand.model import JOINTS, NUM_JOINTS, PhysicsConfig, link_body, set_motor_gain, tip_site
-from serfn.tasks.orca_hand.plant import Plant
+from serfn.tasks.orca_hand.plant import Plant, Pushes
 from serfn.tasks.orca_hand.rotation import perturb_quaternion, quaternion_to_matrix, yaw_quaternion
 from serfn.tasks.orca_hand.scissors_conditions import ScissorsRandomization
 from serfn.tasks.orca_hand.scissors_geometry import (
@@ -32,7 +32,7 @@ from serfn.tasks.orca_hand.scissors_geometry import (
 )
 from serfn.tasks.orca_hand.scissors_scene import TAPE_NODES, compiled_scene
 from serfn.tasks.orca_hand.scissors_state import ScissorsState
-from serfn.tasks.orca_hand.simulation import NOMINAL_MOTOR_GAIN, HandSimulation
+from serfn.tasks.orca_hand.simulation import CONTROL_HZ, NOMINAL_MOTOR_GAIN, HandSimulation
 from serfn.tasks.orca_hand.wrist import NUM_WRIST_JOINTS, WRIST_JOINTS
 
 START_WRIST = np.array([0.15, -0.25, 0.42, 0.0, 0.0, 0.0])
@@ -68,6 +68,7 @@ class ScissorsSimulation(HandSimulation):
         super().__init__(scene, plant, physics, [*wrist, *range(NUM_JOINTS)], play)
         self.cut_rule = CutRule()
         self._nominal, model = scene, self.model
+        self._pushes = Pushes(plant, CONTROL_HZ, np.arange(len(self.targets)) < 3)
         self._joints = np.array(
             [model.joint(name).qposadr[0] for name in (*WRIST_JOINTS, *map(link_body, JOINTS))]
         )
@@ -125,6 +126,13 @@ class ScissorsSimulation(HandSimulation):
         self.hold(np.concatenate([wrist, START_POSTURE_RAD]))
         data.qpos[self._joints] = self.targets
         self.settle(_SETTLING_S)
+        self._pushes.reset(rng)
+
+    def step(self, targets: np.ndarray) -> None:
+        """Advance one control period; a push offsets what the motors follow, not what was commanded."""
+        commanded = np.clip(targets, self.low, self.high)
+        super().step(commanded + self._pushes.next())
+        self.targets = commanded
 
     def advance(self, steps: int) -> None:
         """Advance by simulation steps under the present motor targets, watching the tape when it is near."""

@@ -39,7 +39,7 @@ from serfn.tasks.orca_hand.model import (
     set_motor_gain,
     tip_site,
 )
-from serfn.tasks.orca_hand.plant import Plant
+from serfn.tasks.orca_hand.plant import PUSH_FIELDS, Plant
 from serfn.tasks.orca_hand.plant import plant as resolve_plant
 from serfn.tasks.orca_hand.simulation import CONTROL_HZ, NOMINAL_MOTOR_GAIN, HandSimulation
 
@@ -56,7 +56,7 @@ PLANTS = {
 }
 IGNORED_PLANT_FIELDS = (
     "object_mass", "joint_velocity_noise_rad_s",
-    "object_position_noise_m", "object_rotation_noise_rad", "object_velocity_noise",
+    "object_position_noise_m", "object_rotation_noise_rad", "object_velocity_noise", *PUSH_FIELDS,
 )  # fmt: skip
 
 OBSERVATION_NAMES = (
