@@ -28,7 +28,7 @@ from serfn.tasks.orca_hand.scissors_geometry import (
     rotation_y,
 )
 from serfn.tasks.orca_hand.scissors_simulation import ScissorsSimulation
-from serfn.tasks.orca_hand.scissors_state import MOTORS, observation_features
+from serfn.tasks.orca_hand.scissors_state import CUT_AT_M, MOTORS, observation_features
 from serfn.tasks.registry import register_envs, task
 
 
@@ -46,7 +46,7 @@ def test_registered_environment_passes_gymnasium_checks() -> None:
     register_envs()
     env = gymnasium.make(task("scissors").env_id, plant="field", episode_s=1.0)
     check_env(env.unwrapped, skip_render_check=True)
-    assert env.observation_space.shape == (77,)
+    assert env.observation_space.shape == (89,)
     assert env.action_space.shape == (23,)
 
 
@@ -88,6 +88,22 @@ def test_observation_says_what_its_names_say(env: OrcaScissorsTape) -> None:
     assert observation[_slice(env, "stage")].tolist() == [0, 0, 0]
     np.testing.assert_allclose(state.hand_position, state.wrist[:3], atol=1e-9)
     np.testing.assert_allclose(state.scissors_rotation, HAND_AXES, atol=0.05)
+
+
+def test_near_features_vanish_where_the_blades_close_and_magnify_millimetres(env: OrcaScissorsTape) -> None:
+    env.reset(seed=0)
+    state = env.scissors.state()
+    goal = approach_rotation(state.tape_yaw, state.tape_pitch)
+    at_tape = replace(
+        state, scissors_rotation=goal, scissors_position=state.tape_position + CUT_AT_M * goal[:, 0]
+    )
+    cut = [index for index, name in enumerate(env.observation_names) if name.startswith("near_cut")]
+    np.testing.assert_allclose(observation_features(at_tape)[cut], 0.0, atol=1e-6)
+    aside = replace(at_tape, scissors_position=at_tape.scissors_position + 0.004 * goal[:, 1])
+    np.testing.assert_allclose(observation_features(aside)[cut], [0, np.tanh(0.2), 0, 0, 0, 0], atol=1e-6)
+    tilted = replace(at_tape, scissors_rotation=goal @ rotation_y(0.02))
+    np.testing.assert_allclose(observation_features(tilted)[cut][3:], [0, np.tanh(0.1), 0], atol=1e-3)
+    assert np.abs(env.observe(np.random.default_rng(0))[cut]).max() <= 1
 
 
 def test_wrist_turns_the_hand_as_documented(env: OrcaScissorsTape) -> None:

@@ -4,8 +4,9 @@
 out, bring the open blades around a tape between two posts and close them. Nothing but contact moves the
 scissors, and the tape parts only when both edges close on it (see `cut_rule`).
 
-**Observation** [77] float32, SI units: the features of `scissors_state.OBSERVATION_NAMES` and the latched
-stages `grasp`, `retrieve` and `reach` (0 or 1). The previous command is not part of it.
+**Observation** [89] float32, SI units: the features of `scissors_state.OBSERVATION_NAMES` and the latched
+stages `grasp`, `retrieve` and `reach` (0 or 1). Twelve features magnify the last centimetres of the
+scissors' way into the hand and around the tape, and have no unit. The previous command is not part of it.
 
 **Action** [23]: absolute targets of the wrist (x, y, z in m; yaw, pitch, roll in rad) and of the hand's 17
 joints in rad, rate limited to 30 mm and 0.15 rad per step; 20 Hz.
@@ -116,7 +117,7 @@ class OrcaScissorsTape(HandEnvironment):
         self._held_steps = 0
 
     def observe(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the observation [77] as the plant's sensors give it."""
+        """Return the observation [89] as the plant's sensors give it."""
         features = observation_features(self.scissors.sensed(rng))
         return np.concatenate([features, [np.float32(self.latched[name]) for name in _SHOWN]])
 

@@ -28,7 +28,7 @@ from serfn.tasks.orca_hand.scissors_geometry import (
 )
 from serfn.tasks.orca_hand.scissors_postures import GRIP_JOINTS, grip_postures
 from serfn.tasks.orca_hand.scissors_reading import Reading, read
-from serfn.tasks.orca_hand.scissors_state import NUM_MOTORS
+from serfn.tasks.orca_hand.scissors_state import CUT_AT_M, NUM_MOTORS
 
 Approach = Literal["front", "above"]
 Order = Literal["turn_first", "move_first"]
@@ -41,8 +41,6 @@ SPEEDS = (1.0, 1.5)
 STANDOFF_M = 0.085
 """Distance along the scissors' normal at which the fingers stand before the loops."""
 OVER_INSERTION_M = 0.010
-CUT_AT_M = 0.050
-"""Where the tape lies between the blades when they close, from the pivot."""
 BEFORE_TAPE_M = 0.09
 LIFT_M = 0.13
 OPEN_RAD, WIDE_RAD, SQUEEZE_RAD, CLOSED_RAD = 0.40, 0.52, -0.25, -0.5
@@ -130,7 +128,7 @@ class ScissorsDemonstrator:
         self._opening = 0.0
 
     def act(self, observation: np.ndarray) -> np.ndarray:
-        """Return the targets [23] of wrist (m, rad) and hand (rad) for an environment observation [77]."""
+        """Return the targets [23] of wrist (m, rad) and hand (rad) for an environment observation [89]."""
         now = read(observation)
         intent = self._before_retrieval(now) if not now.retrieved else self._after_retrieval(now)
         self.phase, self._opening = intent.phase, intent.opening

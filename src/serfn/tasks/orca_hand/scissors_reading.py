@@ -47,7 +47,7 @@ class Reading:
 
 
 def read(observation: np.ndarray) -> Reading:
-    """Return the reading of an observation [77] of `serfn/OrcaScissorsTape-v0`."""
+    """Return the reading of an observation [89] of `serfn/OrcaScissorsTape-v0`."""
     values = np.asarray(observation, dtype=np.float64)
     wrist = values[_first("wrist_position", WRIST_JOINTS[0], NUM_WRIST_JOINTS)]
     handles = values[_first("scissors_axis.handles", "x", 3)]

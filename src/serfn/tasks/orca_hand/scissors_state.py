@@ -7,11 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from serfn.tasks.orca_hand.model import JOINTS
-from serfn.tasks.orca_hand.scissors_geometry import SCISSORS
+from serfn.tasks.orca_hand.scissors_geometry import SCISSORS, WRIST_CENTRE_M, approach_rotation
 from serfn.tasks.orca_hand.wrist import WRIST_JOINTS
 
 MOTORS = (*WRIST_JOINTS, *JOINTS)
 NUM_MOTORS = len(MOTORS)
+
+CUT_AT_M = 0.050
+"""Where the tape should lie between the blades when they close, from the pivot."""
+HELD_PIVOT_M = np.array([-0.052, 0.047, 0.162]) - WRIST_CENTRE_M
+"""Place [3] of the pivot of scissors that are held well, from the wrist's point, in the hand frame."""
+NEAR_M, NEAR_RAD = 0.02, 0.2
+"""Scales of the magnified features: they saturate beyond."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +97,15 @@ OBSERVATION_NAMES = (
     "case_axis.x", "case_axis.y",
     *(f"pierced.{finger}" for finger in ("thumb", "index", "middle")),
     *(f"touching.{what}" for what in ("thumb", "fingers", "case")),
+    *(f"near_{place}.{axis}" for place in ("grip", "grip_turn", "cut", "cut_turn") for axis in "xyz"),
 )  # fmt: skip
 
 
 def observation_features(state: ScissorsState) -> np.ndarray:
-    """Return the features [74] float32 in the order of `OBSERVATION_NAMES`, SI units."""
+    """Return the features [86] float32 in the order of `OBSERVATION_NAMES`.
+
+    SI units, but for the `near` features, which lie in (-1, 1).
+    """
     in_hand = state.hand_rotation.T @ (state.scissors_position - state.hand_position)
     in_scissors = state.scissors_rotation.T @ (state.tape_middle - state.scissors_position)
     parts = (
@@ -113,5 +124,28 @@ def observation_features(state: ScissorsState) -> np.ndarray:
         state.case_axis[:2],
         state.pierced,
         state.touching,
+        *_near_features(state, in_hand),
     )
     return np.concatenate(parts).astype(np.float32)
+
+
+def _near_features(state: ScissorsState, in_hand: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return what decides in the last centimetres, magnified: scissors against hand, and against tape.
+
+    A quantity that varies over half a metre hides millimetres from a network. These saturate at a distance.
+    """
+    goal = approach_rotation(state.tape_yaw, state.tape_pitch)
+    offset = goal.T @ (state.scissors_position - state.tape_position) - [CUT_AT_M, 0.0, 0.0]
+    return (
+        np.tanh((in_hand - HELD_PIVOT_M) / NEAR_M),
+        np.tanh(_turn(state.hand_rotation.T @ state.scissors_rotation) / NEAR_RAD),
+        np.tanh(offset / NEAR_M),
+        np.tanh(_turn(goal.T @ state.scissors_rotation) / NEAR_RAD),
+    )
+
+
+def _turn(rotation: np.ndarray) -> np.ndarray:
+    """Return the axis [3] of a rotation times the sine of its angle: the rotation vector of small ones."""
+    return 0.5 * np.array([
+        rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]
+    ])  # fmt: skip
