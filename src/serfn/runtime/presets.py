@@ -147,7 +147,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(return_steps=40),
         imitation=ImitationConfig(
-            steps=100 if smoke else 6000, batch_size=256, successes_only=True, acting=calm
+            steps=100 if smoke else 5000, batch_size=128, successes_only=True, acting=calm
         ),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
