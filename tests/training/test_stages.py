@@ -341,9 +341,13 @@ def test_one_bad_round_is_waited_out_and_a_second_returns_to_the_last_calm_polic
     session = surroundings.make_session(toy_config(online=online), tmp_path, collect=collect)
     returned_to: list[Any] = []
     load = session.context.agent.load_policy_state
-    monkeypatch.setattr(
-        session.context.agent, "load_policy_state", lambda s: (returned_to.append(s["module"]), load(s))
-    )
+
+    def watched(state: Any) -> None:
+        if session.state.stage == "online":
+            returned_to.append(state["module"])
+        load(state)
+
+    monkeypatch.setattr(session.context.agent, "load_policy_state", watched)
     session.run(STAGES)
     rollbacks = [gate for gate in session.state.gates if gate.score is None]
     assert len(rollbacks) == 1 and "4 episodes of each of the last 2 rounds failed" in rollbacks[0].reason
@@ -411,6 +415,32 @@ def test_the_policy_waits_until_the_critic_knows_the_robot(
     surroundings.make_session(toy_config(), tmp_path).run()
     moved = [step for stage, step, means in surroundings.rows if stage == "online" and "policy/kl" in means]
     assert min(moved) > 12
+
+
+def test_the_divergence_that_is_allowed_grows_over_the_first_rounds(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    online = OnlineConfig(
+        episodes=24,
+        episodes_per_round=4,
+        updates_per_round=6,
+        batch_size=16,
+        policy_delay_rounds=1,
+        divergence_rounds=4,
+        improvement=ImprovementConfig(target_divergence=0.2),
+    )
+    session = surroundings.make_session(toy_config(online=online), tmp_path)
+    targets: dict[int, float] = {}
+    step = session.context.agent.policy_step
+
+    def watched(batch: Any, demonstrations: Any, improvement: Any) -> Any:
+        if session.state.stage == "online":
+            targets[session.state.stage_data["rounds"]] = improvement.target_divergence
+        return step(batch, demonstrations, improvement)
+
+    monkeypatch.setattr(session.context.agent, "policy_step", watched)
+    session.run()
+    assert targets == pytest.approx({2: 0.05, 3: 0.1, 4: 0.15, 5: 0.2, 6: 0.2})
 
 
 def test_while_the_policy_waits_it_acts_without_the_critic(

@@ -15,8 +15,8 @@ of the grasp centre, the simulation diverges, or 20 s are over (truncation).
 
 **Metrics** in `info["episode_metrics"]`: `rev_per_min`, net turns in the chosen direction divided by the
 *planned* length of the episode, so that time lost by a drop counts as standing still (it is also the
-`score`); `turns`; `dropped`; `counter_clockwise`, whether that was the chosen direction. **Success**: at least
-one net turn and not dropped.
+`score`); `turns`; `dropped`; `counter_clockwise`, whether that was the chosen direction. **Success**: at
+least one net turn and not dropped.
 """
 
 # pyright: reportAttributeAccessIssue=false

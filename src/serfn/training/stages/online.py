@@ -81,6 +81,8 @@ class OnlineConfig:
         policy_delay_rounds: First rounds in which only the critic learns. They act with one sample, as the
             policy would without a critic: the best of N under a critic that has not seen the plant can choose
             one way of doing the task for good, and leave the others unseen.
+        divergence_rounds: Rounds over which the target divergence of `improvement` grows to its value once
+            the policy moves: it goes no further than the critic has seen. 0 allows all of it at once.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             demonstrations.
@@ -101,6 +103,7 @@ class OnlineConfig:
     policy_online_fraction: float = 1.0
     policy_every: int = 3
     policy_delay_rounds: int = 1
+    divergence_rounds: int = 0
     evaluate_every: int = 4
     imitate_best: bool = False
     improvement: Improvement = field(default_factory=ImprovementConfig)
@@ -120,7 +123,7 @@ class OnlineConfig:
         for name in ("online_fraction", "policy_online_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
-        for name in ("policy_delay_rounds", "evaluate_every"):
+        for name in ("policy_delay_rounds", "divergence_rounds", "evaluate_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
@@ -233,8 +236,21 @@ class Online(Stage):
         if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
             if config.policy_online_fraction != config.online_fraction:
                 batch = ctx.mixed_batch(config.batch_size, config.policy_online_fraction)
-            metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), config.improvement)
+            metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), self._improvement(ctx))
         return metrics
+
+    def _improvement(self, ctx: StageContext) -> Improvement:
+        """Return the improvement with the divergence that this round allows."""
+        config, improvement = self.config, self.config.improvement
+        moving = ctx.state.stage_data["rounds"] - config.policy_delay_rounds
+        if (
+            not isinstance(improvement, ImprovementConfig)
+            or improvement.target_divergence is None
+            or moving >= config.divergence_rounds
+        ):
+            return improvement
+        allowed = improvement.target_divergence * moving / config.divergence_rounds
+        return replace(improvement, target_divergence=allowed)
 
     def _policy_moves(self, ctx: StageContext) -> bool:
         return ctx.state.stage_data["rounds"] > self.config.policy_delay_rounds
