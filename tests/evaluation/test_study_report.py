@@ -246,6 +246,13 @@ def test_panels_put_methods_with_one_imitation_together(study: Path) -> None:
     assert flow.likelihood is not None and flow.likelihood.mean == pytest.approx(0.9, abs=0.02)
 
 
+def test_a_method_that_lacks_a_seed_still_shares_the_imitation_of_the_others(study: Path) -> None:
+    for path in study.glob("runs/diagnostic/no_anchor/seed-4*/record.json"):
+        path.unlink()
+    flow, _ = policy_panels(load_study_record(study), "diagnostic")
+    assert (flow.methods, flow.seeds) == (("ours", "cloning", "no_anchor"), 5)
+
+
 def test_unequal_budgets_are_named(study: Path) -> None:
     record = load_study_record(study)
     found = {(one.method, one.quantity) for one in violations(record, run_rows(record))}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from serfn.evaluation.statistics import Interval, mean_t_interval
-from serfn.evaluation.study_record import Measures, StudyRecord, Ways
+from serfn.evaluation.study_record import Measures, StudyRecord, StudyRunRecord, Ways
 
 Path = tuple[tuple[tuple[float, float], ...], bool]
 """Points of an episode, and whether it succeeded."""
@@ -67,30 +67,34 @@ class PolicyPanel:
 def policy_panels(record: StudyRecord, task: str) -> list[PolicyPanel]:
     """Return what the methods of a task imitate with, one entry per distinct shared imitation.
 
-    Methods belong together if they share the imitation of every seed.
+    Methods belong together if they share the imitation of every seed that both have run.
     """
-    groups: dict[tuple[str | None, ...], list[str]] = {}
-    found: dict[tuple[str | None, ...], list[Measures]] = {}
-    chunk_sizes: dict[tuple[str | None, ...], int] = {}
+    groups: list[tuple[list[str], dict[int, StudyRunRecord]]] = []
     for method in record.methods:
-        runs = [run for run in record.of(task, method) if run.imitated is not None]
+        runs = {run.seed: run for run in record.of(task, method) if run.imitated is not None}
         if not runs:
             continue
-        key = tuple(run.measures.shared for run in runs)
-        groups.setdefault(key, []).append(method)
-        chunk_sizes[key] = int(runs[0].run.config.get("chunk_size", 1))
-        found[key] = [run.imitated for run in runs if run.imitated is not None]
-    words = [policy_words(measures[0].policy) for measures in found.values()]
+        methods, known = next((group for group in groups if _share_imitation(group[1], runs)), ([], {}))
+        if not methods:
+            groups.append((methods, known))
+        methods.append(method)
+        known.update(runs)
+    words = [policy_words(next(iter(known.values())).measures.policy) for _, known in groups]
     return [
         _panel(
             word if words.count(word) == 1 else f"{word} ({record.methods[methods[0]].label})",
             tuple(methods),
-            chunk_sizes[key],
-            found[key],
+            int(next(iter(known.values())).run.config.get("chunk_size", 1)),
+            [run.imitated for _, run in sorted(known.items()) if run.imitated is not None],
             record.tasks[task].circles,
         )
-        for word, (key, methods) in zip(words, groups.items(), strict=True)
+        for word, (methods, known) in zip(words, groups, strict=True)
     ]
+
+
+def _share_imitation(one: Mapping[int, StudyRunRecord], other: Mapping[int, StudyRunRecord]) -> bool:
+    common = one.keys() & other.keys()
+    return bool(common) and all(one[seed].measures.shared == other[seed].measures.shared for seed in common)
 
 
 def policy_words(name: str) -> str:
