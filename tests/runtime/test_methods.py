@@ -85,6 +85,9 @@ def test_methods_are_what_their_papers_say(configs: dict[str, TrainConfig]) -> N
     assert isinstance(configs["td3_bc"].online.improvement, Td3BcConfig)
     assert METHODS["diffusion_bc"].stages == ("imitation",)
     assert configs["no_best_of_n"].online.acting.candidates == 1
+    for name in ("no_best_of_n", "rlpd", "td3_bc"):
+        collecting = configs[name].online.collecting
+        assert collecting is None or collecting.candidates == 1
     for name in ("no_likelihood", "unregularized"):
         improvement = configs[name].online.improvement
         assert isinstance(improvement, ImprovementConfig) and improvement.strength == 0

@@ -18,7 +18,6 @@ from serfn.data.episode import Episode
 from serfn.flows import FlowConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.acting import BestOfNActor
-from serfn.training.agent import AgentConfig
 from serfn.training.config import EvaluationConfig, TrainConfig
 from serfn.training.improvement import ImprovementConfig
 from serfn.training.session import TrainingSession
@@ -129,7 +128,6 @@ def make_config(**overrides: Any) -> TrainConfig:
             flow=FlowConfig(couplings=2, width=24, depth=1), encoder_width=24, encoder_depth=1
         ),
         "critic": CriticConfig(width=32, depth=2, v_min=-1.0, v_max=1.0),
-        "agent": AgentConfig(policy_polyak=0.2),
         "imitation": ImitationConfig(steps=24, batch_size=32),
         "critic_warmup": CriticWarmupConfig(steps=16, batch_size=16),
         "offline": OfflineConfig(steps=24, batch_size=16),

@@ -61,22 +61,6 @@ def test_target_critic_moves_by_its_fraction(make: Callable[..., Any]) -> None:
     torch.testing.assert_close(weights(agent.target_critic), torch.lerp(before, weights(agent.critic), 0.25))
 
 
-def test_the_acting_policy_follows_the_trained_one_slowly_while_it_improves(make: Callable[..., Any]) -> None:
-    agent, batch = make(policy_polyak=0.25)
-    agent.imitation_step(batch)
-    torch.testing.assert_close(weights(agent.acting_policy), weights(agent.policy), rtol=0, atol=0)
-    before = weights(agent.acting_policy)
-    agent.policy_step(batch, batch, ADAPTIVE)
-    state, acting = agent.policy_state(), weights(agent.acting_policy)
-    torch.testing.assert_close(acting, torch.lerp(before, weights(agent.policy), 0.25))
-    agent.policy_step(batch, batch, ADAPTIVE)
-    agent.load_policy_state(state)
-    torch.testing.assert_close(weights(agent.acting_policy), acting, rtol=0, atol=0)
-    agent.freeze_reference(0.1)
-    for module in (agent.policy, agent.reference):
-        torch.testing.assert_close(weights(module), acting, rtol=0, atol=0)
-
-
 @pytest.mark.parametrize("step", ["imitation", "critic", "policy"])
 def test_a_step_that_is_not_finite_changes_nothing(make: Callable[..., Any], step: str) -> None:
     agent, batch = make()

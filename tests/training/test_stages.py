@@ -341,13 +341,9 @@ def test_one_bad_round_is_waited_out_and_a_second_returns_to_the_last_calm_polic
     session = surroundings.make_session(toy_config(online=online), tmp_path, collect=collect)
     returned_to: list[Any] = []
     load = session.context.agent.load_policy_state
-
-    def watched(state: Any) -> None:
-        if session.state.stage == "online":
-            returned_to.append(state["module"])
-        load(state)
-
-    monkeypatch.setattr(session.context.agent, "load_policy_state", watched)
+    monkeypatch.setattr(
+        session.context.agent, "load_policy_state", lambda s: (returned_to.append(s["module"]), load(s))
+    )
     session.run(STAGES)
     rollbacks = [gate for gate in session.state.gates if gate.score is None]
     assert len(rollbacks) == 1 and "4 episodes of each of the last 2 rounds failed" in rollbacks[0].reason
@@ -417,52 +413,27 @@ def test_the_policy_waits_until_the_critic_knows_the_robot(
     assert min(moved) > 12
 
 
-def test_the_divergence_that_is_allowed_grows_over_the_first_rounds(
-    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    online = OnlineConfig(
-        episodes=24,
-        episodes_per_round=4,
-        updates_per_round=6,
-        batch_size=16,
-        policy_delay_rounds=1,
-        divergence_rounds=4,
-        improvement=ImprovementConfig(target_divergence=0.2),
-    )
-    session = surroundings.make_session(toy_config(online=online), tmp_path)
-    targets: dict[int, float] = {}
-    step = session.context.agent.policy_step
-
-    def watched(batch: Any, demonstrations: Any, improvement: Any) -> Any:
-        if session.state.stage == "online":
-            targets[session.state.stage_data["rounds"]] = improvement.target_divergence
-        return step(batch, demonstrations, improvement)
-
-    monkeypatch.setattr(session.context.agent, "policy_step", watched)
-    session.run()
-    assert targets == pytest.approx({2: 0.05, 3: 0.1, 4: 0.15, 5: 0.2, 6: 0.2})
-
-
-def test_while_the_policy_waits_it_acts_without_the_critic(
+def test_episodes_may_be_collected_by_another_way_of_acting_than_is_evaluated(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    candidates: list[int] = []
+    collected: list[ActingConfig] = []
+    evaluated: list[ActingConfig] = []
 
     def collect(actor: Any, episodes: int, first_episode: int) -> list[Any]:
-        candidates.append(actor.acting.candidates)
-        assert (actor.critic is None) is (actor.acting.candidates == 1)
+        collected.append(actor.acting)
         return surroundings.collect(actor, episodes, first_episode)
 
+    def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
+        if stage == "online":
+            evaluated.append(actor.acting)
+        return surroundings.evaluate(actor, stage=stage, final=final)
+
+    calm, warm = ActingConfig(candidates=2, temperature=0.3), ActingConfig(candidates=5)
     online = OnlineConfig(
-        episodes=16,
-        episodes_per_round=4,
-        updates_per_round=6,
-        batch_size=16,
-        policy_delay_rounds=2,
-        acting=ActingConfig(candidates=5),
+        episodes=8, episodes_per_round=4, updates_per_round=6, batch_size=16, acting=calm, collecting=warm
     )
-    surroundings.make_session(toy_config(online=online), tmp_path, collect=collect).run()
-    assert candidates == [1, 1, 5, 5]
+    surroundings.make_session(toy_config(online=online), tmp_path, collect=collect, evaluate=evaluate).run()
+    assert set(collected) == {warm} and set(evaluated) == {calm}
 
 
 @pytest.mark.parametrize("operator", ["advantage_weighted", "own_samples"])

@@ -114,7 +114,7 @@ def load_actor(
         default.temperature if temperature is None else temperature,
     )
     critic: ChunkCritic | None = agent.critic if acting.candidates > 1 else None
-    return BestOfNActor(agent.acting_policy, critic, task, acting, how=config.agent.aggregate), config
+    return BestOfNActor(agent.policy, critic, task, acting, how=config.agent.aggregate), config
 
 
 def checkpoint_folder(path: Path) -> Path | None:

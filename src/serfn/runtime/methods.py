@@ -115,15 +115,20 @@ def _acting(*, candidates: int, temperature: float) -> Change:
         config,
         imitation=replace(config.imitation, acting=replace(acting, candidates=1)),
         offline=replace(config.offline, acting=acting),
-        online=replace(config.online, acting=acting),
+        online=replace(config.online, acting=acting, collecting=None),
     )
 
 
 def _without_candidates(config: TrainConfig) -> TrainConfig:
+    online, collecting = config.online, config.online.collecting
     return replace(
         config,
         offline=replace(config.offline, acting=replace(config.offline.acting, candidates=1)),
-        online=replace(config.online, acting=replace(config.online.acting, candidates=1)),
+        online=replace(
+            online,
+            acting=replace(online.acting, candidates=1),
+            collecting=None if collecting is None else replace(collecting, candidates=1),
+        ),
     )
 
 

@@ -89,10 +89,10 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
     """Cube rotation: 0.08 rad of progress per step (15 rev/min) count as reward 1, a drop as -1 ever after.
 
     A chunk of 4 steps is 0.2 s without feedback; one of 8 steps turns the cube by 24 degrees blindly at
-    10 rev/min. The policy that acts is an average over the steps of about two rounds, and how far it may go
-    from the clone grows over the first eight: the critic has to see the plant first.
+    10 rev/min. Episodes are collected warmer than the policy is used, and most of the critic's batches are
+    own experience: nominal values are too high for the plant.
     """
-    acting, calm = ActingConfig(candidates=4, temperature=0.5), ActingConfig(candidates=1, temperature=0.5)
+    acting, warm = ActingConfig(candidates=4, temperature=0.5), ActingConfig(candidates=8, temperature=0.7)
     offline = ImprovementConfig(operator="advantage_weighted", anchor="nll", strength=0.1)
     online = ImprovementConfig(operator="q_gradient", anchor="kl", strength=0.03, target_divergence=0.3)
     smoke, full = budget == "smoke", budget == "full"
@@ -104,8 +104,7 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         rewards=RewardConfig(scale=1 / 0.08, failure_value=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
-        agent=AgentConfig(policy_polyak=0.003),
-        imitation=ImitationConfig(steps=100 if smoke else 6000, batch_size=256, acting=calm),
+        imitation=ImitationConfig(steps=100 if smoke else 6000, batch_size=256),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
             steps=100 if smoke else 1500 if full else 600, improvement=offline, acting=acting
@@ -113,12 +112,12 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         online=OnlineConfig(
             episodes=16 if smoke else 315 if full else 96,
             updates_per_round=60 if smoke else 1000,
-            online_fraction=0.75,
-            policy_delay_rounds=1 if smoke else 2,
-            divergence_rounds=0 if smoke else 8,
+            online_fraction=0.9,
+            policy_delay_rounds=1 if smoke else 3,
             evaluate_every=1 if smoke else 4,
             improvement=online,
             acting=acting,
+            collecting=warm,
         ),
         loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),
         evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=8 if smoke else 16),

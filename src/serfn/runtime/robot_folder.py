@@ -199,7 +199,7 @@ def session_config(trained: TrainConfig, policy: Path, config: RobotRunConfig) -
     """Return the learner's configuration: that of the training run, with the rhythm of the session."""
     learning = config.learning
     acting = dataclasses.replace(
-        trained.online.acting,
+        trained.online.collecting or trained.online.acting,
         **{
             name: value
             for name, value in (("candidates", config.candidates), ("temperature", config.temperature))
@@ -208,6 +208,7 @@ def session_config(trained: TrainConfig, policy: Path, config: RobotRunConfig) -
     )
     online: OnlineConfig = dataclasses.replace(
         trained.online,
+        collecting=None,
         episodes=_NEVER,
         robot_minutes=None,
         episodes_per_round=learning.episodes_per_round,

@@ -34,9 +34,6 @@ class AgentConfig:
         dtype: Precision of networks and batches.
         discount: γ per control step.
         polyak: τ, how far the target critic moves towards the critic in one step.
-        policy_polyak: How far the policy that acts, and that targets sample, moves towards the trained one in
-            one improvement step. 1 acts with the trained policy itself; far below, acting averages over the
-            steps of some rounds, in which the trained policy wanders with the errors of the critic.
         critic_learning_rate: Adam step size of the critic.
         policy_learning_rate: Adam step size of the policy outside imitation, which has its own.
         weight_decay: Decoupled weight decay of the policy.
@@ -57,7 +54,6 @@ class AgentConfig:
     dtype: Literal["float32", "float64"] = "float32"
     discount: float = 0.95 ** (1 / 8)
     polyak: float = 0.01
-    policy_polyak: float = 1.0
     critic_learning_rate: float = 3e-4
     policy_learning_rate: float = 1e-4
     weight_decay: float = 0.0
@@ -71,9 +67,8 @@ class AgentConfig:
     def __post_init__(self) -> None:
         if not 0 < self.discount < 1:
             raise ConfigError(f"discount is {self.discount}; it must lie in (0, 1), per control step")
-        for name in ("polyak", "policy_polyak"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in (0, 1]")
+        if not 0 < self.polyak <= 1:
+            raise ConfigError(f"polyak is {self.polyak}; it must lie in (0, 1], 0.01 is usual")
         for name in ("critic_learning_rate", "policy_learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
@@ -194,7 +189,6 @@ class Agent:
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self.policy = policy.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)
-        self.acting_policy = self.policy if config.policy_polyak == 1 else _frozen_copy(self.policy)
         self.reference = _frozen_copy(self.policy)
         self.target_critic = _frozen_copy(self.critic)
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -215,14 +209,13 @@ class Agent:
         """Raise the likelihood of the chunks of `batch`."""
         loss, metrics = losses.imitation_loss(self.policy, batch, generator=self.generator)
         norm = self._policy.step(loss, self.config.gradient_clip)
-        self._move_acting_policy(1.0)
         return {**metrics, "policy/gradient_norm": norm}
 
     def critic_step(self, batch: TensorBatch) -> Metrics:
         """Fit the critic to chunk targets, then move the target critic."""
         config = self.config
         targets = losses.critic_targets(
-            self.acting_policy,
+            self.policy,
             self.target_critic,
             batch,
             discount=config.discount,
@@ -235,7 +228,10 @@ class Agent:
         loss, metrics = losses.critic_loss(self.critic, batch, targets)
         norm = self._critic.step(loss, config.gradient_clip)
         with torch.no_grad():
-            _move(self.target_critic, self.critic, config.polyak)
+            # One call for all tensors: a loop would launch a kernel for each.
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+                list(self.target_critic.parameters()), list(self.critic.parameters()), config.polyak
+            )
         return {**metrics, "critic/gradient_norm": norm}
 
     def policy_step(
@@ -254,7 +250,6 @@ class Agent:
             generator=self.generator,
         )
         norm = self._policy.step(loss, self.config.gradient_clip)
-        self._move_acting_policy(self.config.policy_polyak)
         metrics = {**metrics, "policy/gradient_norm": norm, "policy/strength": self.strength.clone()}
         self.strength.copy_(improvement.adapted(self.strength, metrics))
         return metrics
@@ -284,18 +279,9 @@ class Agent:
         """Number of non-finite updates so far; waits for the device."""
         return int((self._policy.skipped + self._critic.skipped).item())
 
-    def fit_statistics(self, batch: TensorBatch, mean: Tensor, std: Tensor) -> None:
-        """Fit the policy's statistics to `batch`, and give the critics theirs, `[obs]` each."""
-        self.policy.fit_statistics(batch.obs, batch.actions, batch.valid)
-        for copy_of_policy in (self.acting_policy, self.reference):
-            copy_of_policy.load_state_dict(self.policy.state_dict())
-        self.critic.set_normalization(mean, std)
-        self.target_critic.set_normalization(mean, std)
-
     def freeze_reference(self, strength: float) -> None:
-        """Start an improvement from the policy that acts: it is the reference, anchored with `strength`."""
-        self.policy.load_state_dict(self.acting_policy.state_dict())
-        self.reference.load_state_dict(self.acting_policy.state_dict())
+        """Make the present policy the reference, and start the anchor at `strength`."""
+        self.reference.load_state_dict(self.policy.state_dict())
         self.strength.fill_(strength)
 
     def set_policy_learning_rate(self, value: float) -> None:
@@ -304,18 +290,18 @@ class Agent:
 
     def policy_state(self) -> Tree:
         """Return a copy of what a rollback of the policy restores: its weights and optimiser state."""
-        return copy.deepcopy(self._policy_tree())
+        return copy.deepcopy(self._policy.state_dict())
 
     def load_policy_state(self, state: Tree) -> None:
         """Restore a state from `policy_state`; counters of skipped updates are kept."""
-        self._load_policy_tree(
+        self._policy.load_state_dict(
             {**state, "skipped": self._policy.skipped, "skipped_in_a_row": self._policy.skipped_in_a_row}
         )
 
     def learning_state(self) -> Tree:
         """Return what a rollback after non-finite updates restores: everything but the noise."""
         return {
-            "policy": self._policy_tree(),
+            "policy": self._policy.state_dict(),
             "critic": self._critic.state_dict(),
             "reference": dict(self.reference.state_dict()),
             "target_critic": dict(self.target_critic.state_dict()),
@@ -324,7 +310,7 @@ class Agent:
 
     def load_learning_state(self, state: Tree) -> None:
         """Restore a state from `learning_state`."""
-        self._load_policy_tree(state["policy"])
+        self._policy.load_state_dict(state["policy"])
         self._critic.load_state_dict(state["critic"])
         self.reference.load_state_dict(state["reference"])
         self.target_critic.load_state_dict(state["target_critic"])
@@ -338,29 +324,6 @@ class Agent:
         """Inverse of `state_dict`, bit for bit."""
         self.load_learning_state(state)
         self.generator.set_state(state["generator"].cpu())
-
-    def _policy_tree(self) -> Tree:
-        tree = self._policy.state_dict()
-        if self.acting_policy is not self.policy:
-            tree["acting"] = dict(self.acting_policy.state_dict())
-        return tree
-
-    def _load_policy_tree(self, tree: Tree) -> None:
-        self._policy.load_state_dict(tree)
-        if self.acting_policy is not self.policy:
-            self.acting_policy.load_state_dict(tree["acting"])
-
-    @torch.no_grad()
-    def _move_acting_policy(self, fraction: float) -> None:
-        if self.acting_policy is not self.policy:
-            _move(self.acting_policy, self.policy, fraction)
-
-
-def _move(module: nn.Module, towards: nn.Module, fraction: float) -> None:
-    """Move weights a fraction of the way, in one call: a loop would launch a kernel for each tensor."""
-    torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-        list(module.parameters()), list(towards.parameters()), fraction
-    )
 
 
 def _frozen_copy(module: ModuleT) -> ModuleT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -78,16 +78,13 @@ class OnlineConfig:
         online_fraction: Share of own experience in the critic's batches; the rest are demonstrations.
         policy_online_fraction: Share of own experience in the batches that improve the policy.
         policy_every: Critic updates per policy update.
-        policy_delay_rounds: First rounds in which only the critic learns. They act with one sample, as the
-            policy would without a critic: the best of N under a critic that has not seen the plant can choose
-            one way of doing the task for good, and leave the others unseen.
-        divergence_rounds: Rounds over which the target divergence of `improvement` grows to its value once
-            the policy moves: it goes no further than the critic has seen. 0 allows all of it at once.
+        policy_delay_rounds: First rounds in which only the critic learns.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             demonstrations.
         improvement: How the policy improves; the reference is the policy at the stage's start.
-        acting: How the policy acts, in collection and evaluation.
+        acting: How the policy acts when it is evaluated and when it is used.
+        collecting: How it acts while it collects episodes, for example warmer; None is `acting`.
         alarms: When to return to an earlier policy.
 
     Raises:
@@ -103,11 +100,11 @@ class OnlineConfig:
     policy_online_fraction: float = 1.0
     policy_every: int = 3
     policy_delay_rounds: int = 1
-    divergence_rounds: int = 0
     evaluate_every: int = 4
     imitate_best: bool = False
     improvement: Improvement = field(default_factory=ImprovementConfig)
     acting: ActingConfig = field(default_factory=ActingConfig)
+    collecting: ActingConfig | None = None
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
 
     def __post_init__(self) -> None:
@@ -123,7 +120,7 @@ class OnlineConfig:
         for name in ("online_fraction", "policy_online_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
-        for name in ("policy_delay_rounds", "divergence_rounds", "evaluate_every"):
+        for name in ("policy_delay_rounds", "evaluate_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
@@ -206,7 +203,7 @@ class Online(Stage):
         if ctx.collect is None:
             raise ConfigError("the online stage needs a way to collect episodes")
         with checkpoint_on_interrupt(ctx):
-            episodes = ctx.collect(ctx.actor(self._collecting(data["rounds"])), count, state.episodes)
+            episodes = ctx.collect(ctx.actor(config.collecting or config.acting), count, state.episodes)
         ctx.hooks.keep_episodes(data["rounds"], episodes)
         add_online_episodes(ctx, episodes)
         data["rounds"] += 1
@@ -224,11 +221,6 @@ class Online(Stage):
         self._watch_failures(ctx, failures)
         checkpoint(ctx)
 
-    def _collecting(self, rounds: int) -> ActingConfig:
-        """Return how the policy acts in the round after `rounds`: without the critic until it moves."""
-        acting = self.config.acting
-        return acting if rounds >= self.config.policy_delay_rounds else replace(acting, candidates=1)
-
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
         batch = ctx.mixed_batch(config.batch_size, config.online_fraction)
@@ -236,21 +228,8 @@ class Online(Stage):
         if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
             if config.policy_online_fraction != config.online_fraction:
                 batch = ctx.mixed_batch(config.batch_size, config.policy_online_fraction)
-            metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), self._improvement(ctx))
+            metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), config.improvement)
         return metrics
-
-    def _improvement(self, ctx: StageContext) -> Improvement:
-        """Return the improvement with the divergence that this round allows."""
-        config, improvement = self.config, self.config.improvement
-        moving = ctx.state.stage_data["rounds"] - config.policy_delay_rounds
-        if (
-            not isinstance(improvement, ImprovementConfig)
-            or improvement.target_divergence is None
-            or moving >= config.divergence_rounds
-        ):
-            return improvement
-        allowed = improvement.target_divergence * moving / config.divergence_rounds
-        return replace(improvement, target_divergence=allowed)
 
     def _policy_moves(self, ctx: StageContext) -> bool:
         return ctx.state.stage_data["rounds"] > self.config.policy_delay_rounds
