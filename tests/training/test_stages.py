@@ -370,14 +370,16 @@ def test_an_evaluation_clearly_below_the_best_returns_the_policy(
     assert len(rollbacks) == 1 and "clearly below" in rollbacks[0].reason
 
 
-def test_the_stage_ends_with_its_best_evaluated_policy(
+def test_the_stage_ends_with_its_best_evaluated_policy_and_the_critic_that_chose_for_it(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     interim, evaluated = iter([1.0, 1.4, 1.2]), []
 
     def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
         if stage == "online":
-            evaluated.append(session.context.agent.policy_state()["module"])
+            agent = session.context.agent
+            critic = {f"critic.{name}": value for name, value in agent.critic_state().items()}
+            evaluated.append({**agent.policy_state()["module"], **critic})
         score = 1.0 if final else next(interim)
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
 
@@ -387,7 +389,8 @@ def test_the_stage_ends_with_its_best_evaluated_policy(
     session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=evaluate)
     session.run()
     _, best, last, final = evaluated
-    assert any(not torch.equal(best[name], last[name]) for name in best)
+    for part in ("flow.", "critic."):
+        assert any(not torch.equal(best[name], last[name]) for name in best if name.startswith(part))
     assert all(torch.equal(best[name], final[name]) for name in best)
     assert any("best evaluated policy, 1.9" in note for note in surroundings.notes)
 

@@ -298,6 +298,14 @@ class Agent:
             {**state, "skipped": self._policy.skipped, "skipped_in_a_row": self._policy.skipped_in_a_row}
         )
 
+    def critic_state(self) -> Tree:
+        """Return a copy of the weights of the critic, which choose among candidates when acting."""
+        return copy.deepcopy(dict(self.critic.state_dict()))
+
+    def load_critic_state(self, state: Tree) -> None:
+        """Restore weights from `critic_state`; optimiser and target critic are left as they are."""
+        self.critic.load_state_dict(state)
+
     def learning_state(self) -> Tree:
         """Return what a rollback after non-finite updates restores: everything but the noise."""
         return {

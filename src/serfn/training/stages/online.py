@@ -131,7 +131,8 @@ class Online(Stage):
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
     policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
     last round without too many failures, the `best_policy` of all evaluations, that at the stage's start
-    included, with its `best_score`, and whether values were `outside` their bounds at the last report.
+    included, with its `best_score` and the `best_critic` that chose for it, and whether values were `outside`
+    their bounds at the last report.
     """
 
     name: ClassVar[StageName] = "online"
@@ -168,6 +169,7 @@ class Online(Stage):
             "returns": [],
             "calm_policy": ctx.agent.policy_state(),
             "best_policy": ctx.agent.policy_state(),
+            "best_critic": ctx.agent.critic_state(),
             "best_score": None if best is None else best.to_dict(),
             "outside": False,
         }
@@ -316,16 +318,20 @@ class Online(Stage):
         best = None if data["best_score"] is None else Score(**data["best_score"])
         if best is None or score.mean >= best.mean:
             data["best_score"], data["best_policy"] = score.to_dict(), ctx.agent.policy_state()
-        elif clearly_worse(score, best):
-            reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
-            roll_back_policy(ctx, data["best_policy"], reason)
-            data["calm_policy"] = data["best_policy"]
-        elif self._finished(ctx):
+            data["best_critic"] = ctx.agent.critic_state()
+            return
+        if self._finished(ctx):
             ctx.agent.load_policy_state(data["best_policy"])
+            ctx.agent.load_critic_state(data["best_critic"])
             ctx.hooks.note(
                 f"{self.name}: ends with its best evaluated policy, {number(best.mean)}; the last one was "
                 f"evaluated at {number(score.mean)}"
             )
+        elif clearly_worse(score, best):
+            # The critic goes on: it has learnt what was wrong with the policy that is left.
+            reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
+            roll_back_policy(ctx, data["best_policy"], reason)
+            data["calm_policy"] = data["best_policy"]
 
 
 def add_online_episodes(ctx: StageContext, episodes: Sequence[Episode]) -> None:
