@@ -132,8 +132,8 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     way, so that they show how to come back. Two seconds of recorded rewards in the critic's targets carry a
     reward at the end to the start of an episode in a few steps.
 
-    What helps on another plant is the choice among chunks by a critic that has seen it. The policy is held
-    close to the clone: at KL / D of 0.06 to 0.1 it has lost its precision, along the Q-gradient altogether.
+    The policy is held close to the clone, and the critic chooses among its chunks: at KL / D of 0.07 it was
+    no better than the clone, and along the Q-gradient it lost its precision (docs/results/scissors.md).
     """
     acting, calm = ActingConfig(candidates=8, temperature=0.5), ActingConfig(candidates=1, temperature=0.5)
     improvement = ImprovementConfig(
