@@ -81,7 +81,7 @@ class OnlineConfig:
         policy_delay_rounds: First rounds in which only the critic learns.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
-            demonstrations.
+            the demonstrations that succeed.
         improvement: How the policy improves; the reference is the policy at the stage's start.
         acting: How the policy acts when it is evaluated and when it is used.
         collecting: How it acts while it collects episodes, for example warmer; None is `acting`.
@@ -244,7 +244,7 @@ class Online(Stage):
         if not (config.imitate_best and ctx.online.num_imitable_steps):
             return ctx.prior_batch(config.batch_size)
         half = config.batch_size // 2
-        return ctx.prior_batch(config.batch_size - half).joined(
+        return ctx.prior_batch(config.batch_size - half, successes_only=True).joined(
             agent.tensors(ctx.online.sample(half, ctx.rng, imitable_only=True))
         )
 
