@@ -196,26 +196,29 @@ def test_every_operator_works_with_every_anchor(operator: str, anchor: str) -> N
     assert not any(value.requires_grad for value in metrics.values())
 
 
-def test_targets_are_discounted_bootstrapped_and_clipped() -> None:
-    # With temperature 0 the Gaussian policy acts tanh(mean) everywhere, so that Q̄ = 4·tanh(0.1) + 1/2.
-    policy = gaussian_policy(0.1, 0.5)
-    value = 4 * math.tanh(0.1) + 0.5
-    rewards = torch.tensor([[0.1, 0.2], [0.1, 0.0], [0.1, 0.2], [3.0, 3.0]], dtype=torch.float64)
-    valid = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
-    terminated = torch.tensor([False, False, True, False])
-    data = batch(torch.zeros(4, CHUNK, ACTION), valid)
-    data = TensorBatch(data.obs, data.actions, rewards, valid, data.next_obs, terminated)
-    targets = losses.critic_targets(
-        policy,
+def targets_of(data: TensorBatch, bounds: tuple[float, float]) -> Tensor:
+    """With temperature 0 the Gaussian policy acts tanh(mean) everywhere, so that Q̄ = 4·tanh(0.1) + 1/2."""
+    return losses.critic_targets(
+        gaussian_policy(0.1, 0.5),
         SumCritic(),
         data,
         discount=0.5,
         candidates=1,
         temperature=0.0,
         how="mean",
-        bounds=(-1.0, 2.0),
+        bounds=bounds,
         generator=generator(),
     )
+
+
+def test_targets_are_discounted_bootstrapped_and_clipped() -> None:
+    value = 4 * math.tanh(0.1) + 0.5
+    rewards = torch.tensor([[0.1, 0.2], [0.1, 0.0], [0.1, 0.2], [3.0, 3.0]], dtype=torch.float64)
+    valid = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    terminated = torch.tensor([False, False, True, False])
+    data = batch(torch.zeros(4, CHUNK, ACTION), valid)
+    data = TensorBatch(data.obs, data.actions, rewards, valid, data.next_obs, terminated)
+    targets = targets_of(data, bounds=(-1.0, 2.0))
     expected = [0.1 + 0.1 + 0.25 * value, 0.1 + 0.5 * value, 0.2, 2.0]
     torch.testing.assert_close(targets, torch.tensor(expected, dtype=torch.float64))
 
@@ -231,17 +234,7 @@ def test_rewards_after_the_chunk_join_the_target_before_it_bootstraps() -> None:
         later_rewards=torch.tensor([[0.4, 0.8], [0.4, 0.0], [0.0, 0.0]], dtype=torch.float64),
         later_valid=torch.tensor([[True, True], [True, False], [False, False]]),
     )
-    targets = losses.critic_targets(
-        gaussian_policy(0.1, 0.5),
-        SumCritic(),
-        data,
-        discount=0.5,
-        candidates=1,
-        temperature=0.0,
-        how="mean",
-        bounds=(-2.0, 2.0),
-        generator=generator(),
-    )
+    targets = targets_of(data, bounds=(-2.0, 2.0))
     expected = [0.1 + 0.1 + 0.1 + 0.1 + value / 16, 0.1 + 0.1 + 0.1, 0.1]
     torch.testing.assert_close(targets, torch.tensor(expected, dtype=torch.float64))
 
