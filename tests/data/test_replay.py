@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from serfn.core.errors import CheckpointError, DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.arrays import ArraySpace
+from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkBatch, ChunkReplay, mixed_batch
+from serfn.data.replay import ChunkReplay, mixed_batch
 
 SPEC = ActionSpec(low=(0.0, -2.0), high=(1.0, 6.0))
 OBS_DIM = 3

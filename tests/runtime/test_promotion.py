@@ -12,8 +12,9 @@ import torch
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec
 from serfn.critics.config import CriticConfig
+from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.formats.npz import load_npz
-from serfn.data.replay import ChunkBatch, ChunkReplay
+from serfn.data.replay import ChunkReplay
 from serfn.runtime.evaluate import load_actor
 from serfn.runtime.policy_slot import PolicySlot
 from serfn.runtime.promotion import PromotionConfig, judge
@@ -101,7 +102,7 @@ def test_values_far_outside_their_bounds_are_refused(actor: BestOfNActor, probes
 
 
 def test_no_probes_no_promotion(actor: BestOfNActor, probes: ChunkBatch) -> None:
-    empty = ChunkBatch(**{name: value[:0] for name, value in vars(probes).items() if value is not None})
+    empty = probes.first(0)
     with pytest.raises(ConfigError, match="probes"):
         verdict(actor, actor, empty)
 

@@ -11,56 +11,17 @@ whatever the size of the storage.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 
 import numpy as np
 
 from serfn.core.errors import CheckpointError, DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.arrays import ArraySpace
+from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
 
 _INITIAL_EPISODES = 16
 _STEP_ARRAYS = ("observations", "actions", "rewards", "interventions")
-
-
-@dataclass(frozen=True, eq=False)
-class ChunkBatch:
-    """Windows of up to H = chunk consecutive steps; a window that meets the end of its episode is shorter.
-
-    With h the number of valid steps of a window that starts at step t of an episode of T steps, h = min(H, T
-    - t). Where targets take in rewards of N > H steps, n = min(N, T - t) of them count; else n = h.
-
-    Args:
-        obs: `[batch, obs]`, at step t.
-        actions: `[batch, chunk, action]`, normalised; steps after h repeat action h.
-        rewards: `[batch, chunk]`, 0 after h.
-        valid: `[batch, chunk]` bool, True for the first h steps.
-        next_obs: `[batch, obs]`, at step t + n.
-        terminated: `[batch]` bool, True if t + n = T and the episode terminated; a truncated one bootstraps.
-        interventions: `[batch, chunk]` bool, True for valid steps at which a person acted; `actions` are what
-            was executed there, hence the person's. False where nobody recorded who acted.
-        window_obs: `[batch, chunk, obs]`, the observation after each step, the last one again after h; None
-            unless asked for.
-        later_rewards: `[batch, N - chunk]`, rewards of the steps after the window, 0 after n; None where N is
-            the chunk.
-        later_valid: `[batch, N - chunk]` bool, True for those of the first n steps; None likewise.
-    """
-
-    obs: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    valid: np.ndarray
-    next_obs: np.ndarray
-    terminated: np.ndarray
-    interventions: np.ndarray
-    window_obs: np.ndarray | None = None
-    later_rewards: np.ndarray | None = None
-    later_valid: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        """Number of windows."""
-        return len(self.obs)
 
 
 class ChunkReplay:
@@ -404,8 +365,4 @@ def mixed_batch(
         prior.sample(batch - from_online, rng, window_observations=window_observations),
         online.sample(from_online, rng, window_observations=window_observations),
     )
-    columns = {}
-    for name in (item.name for item in fields(ChunkBatch)):
-        first, second = (getattr(part, name) for part in parts)
-        columns[name] = None if first is None else np.concatenate([first, second])
-    return ChunkBatch(**columns)
+    return parts[0].joined(parts[1])

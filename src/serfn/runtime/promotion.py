@@ -29,7 +29,7 @@ from torch import Tensor
 from serfn.core.errors import ConfigError
 from serfn.core.words import number
 from serfn.critics.targets import aggregate
-from serfn.data.replay import ChunkBatch
+from serfn.data.chunk_batch import ChunkBatch
 from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
 from serfn.training.acting import BestOfNActor
 

@@ -33,9 +33,10 @@ from serfn.core.errors import CheckpointError, ConfigError, DataError
 from serfn.core.files import whole_file, write_atomically
 from serfn.core.seeding import generator
 from serfn.core.spec import TaskSpec
+from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkBatch, ChunkReplay
+from serfn.data.replay import ChunkReplay
 from serfn.runtime.evaluate import checkpoint_folder, load_actor
 from serfn.runtime.robot_config import RobotRunConfig
 from serfn.runtime.snapshots import SnapshotStore

@@ -10,18 +10,17 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 from serfn.core.errors import CheckpointError, SerfnError
 from serfn.core.files import write_atomically
 from serfn.core.seeding import generator, torch_seed
 from serfn.core.spec import TaskSpec
+from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkBatch, ChunkReplay
+from serfn.data.replay import ChunkReplay
 from serfn.runtime.policy_slot import PolicySlot
 from serfn.runtime.promotion import Promotion, PromotionConfig, judge
 from serfn.runtime.run_log import append_line
@@ -80,17 +79,7 @@ class Probes:
             if len(self._own) == 0:
                 return self._demonstrated
             own = self._own.sample(_DRAWN, self._rng)
-        parts = {
-            item.name: (getattr(self._demonstrated, item.name), getattr(own, item.name))
-            for item in fields(ChunkBatch)
-        }
-        return ChunkBatch(
-            **{
-                name: np.concatenate([demonstrated[:_DRAWN], drawn])
-                for name, (demonstrated, drawn) in parts.items()
-                if demonstrated is not None and drawn is not None
-            }
-        )
+        return self._demonstrated.first(_DRAWN).joined(own)
 
 
 class WeightUpdates:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from serfn.core.errors import ConfigError
 from serfn.critics.base import ChunkCritic
 from serfn.critics.targets import Aggregation
-from serfn.data.replay import ChunkBatch
+from serfn.data.chunk_batch import ChunkBatch
 from serfn.policies.base import ChunkPolicy
 from serfn.policies.squashed import SquashedPolicy
 from serfn.training import losses

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from serfn.data.replay import ChunkBatch
+    from serfn.data.chunk_batch import ChunkBatch
 
 
 @dataclass(frozen=True)
