@@ -2,7 +2,8 @@
 
 Episodes run under each task's own demonstrator, whose contacts are those that training sees. Figures are per
 second of CPU time of one core, so that a busy machine spoils them little; those marked (wall) are not. Two
-cores are two processes side by side.
+cores are two processes side by side. Rendering draws every control step, for the first seconds of an episode:
+a software renderer takes minutes for a whole one.
 
     python benchmarks/bench_simulation.py --tasks cube scissors --episodes 4 --json simulation.json
 """
@@ -30,10 +31,14 @@ from rich.table import Table
 from serfn.tasks.registry import TASKS, register_envs
 
 Figures = dict[str, float]
+_RENDERED_STEPS = 60
 
 
 def run_episodes(name: str, plant: str, episodes: int, render: bool) -> Figures:
-    """Run demonstrated episodes and return their CPU and wall times, steps and simulated time."""
+    """Run demonstrated episodes and return their CPU and wall times, steps and simulated time.
+
+    With `render` every step is drawn, and the run ends after `_RENDERED_STEPS`.
+    """
     env, act = make(name, plant, render)
     space: Any = env.action_space
     env.reset(seed=0)
@@ -48,10 +53,10 @@ def run_episodes(name: str, plant: str, episodes: int, render: bool) -> Figures:
         while not over:
             action = np.clip(decide(observation), space.low, space.high)
             observation, _, terminated, truncated, _ = env.step(action)
-            over = terminated or truncated
             steps += 1
             if render:
                 env.render()
+            over = terminated or truncated or (render and steps >= _RENDERED_STEPS)
         simulated += env.simulation.data.time
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     timestep = env.simulation.model.opt.timestep
@@ -112,36 +117,34 @@ def profile(name: str, plant: str, steps: int) -> Figures:
     return {**parts, "everything else": parts["control step"] - inner}
 
 
-def two_cores(name: str, plant: str, episodes: int, render: bool) -> tuple[float, float]:
-    """Return control steps per second and episodes per minute of two processes side by side.
+def two_cores(name: str, plant: str, episodes: int, render: bool) -> float:
+    """Return control steps per second of two processes side by side.
 
     Each has compiled its scene before its clock starts.
     """
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         results = pool.starmap(run_episodes, [(name, plant, episodes, render)] * 2)
-    steps = sum(result["env_steps"] / result["wall_s"] for result in results)
-    return steps, sum(60 * result["episodes"] / result["wall_s"] for result in results)
+    return sum(result["env_steps"] / result["wall_s"] for result in results)
 
 
 def measure(name: str, plant: str, episodes: int, render: bool) -> dict[str, Any]:
     """Return all figures of one task on one plant."""
     bare = run_episodes(name, plant, episodes, render=False)
-    steps, per_minute = two_cores(name, plant, episodes, render=False)
+    per_minute = 60 * episodes / bare["env_steps"]
     figures = {
         "physics steps/s": bare["physics_steps"] / bare["cpu_s"],
         "env steps/s": bare["env_steps"] / bare["cpu_s"],
         "× real time": bare["simulated_s"] / bare["cpu_s"],
-        "episodes/min, 1 core": 60 * episodes / bare["cpu_s"],
-        "env steps/s, 2 cores (wall)": steps,
-        "episodes/min, 2 cores (wall)": per_minute,
+        "episodes/min": per_minute * bare["env_steps"] / bare["cpu_s"],
     }
+    speeds = {"2 cores (wall)": two_cores(name, plant, episodes, render=False)}
     if render:
         drawn = run_episodes(name, plant, 1, render=True)
-        figures["env steps/s, rendered (wall)"] = drawn["env_steps"] / drawn["wall_s"]
-        figures["episodes/min, rendered (wall)"] = 60 / drawn["wall_s"]
-        steps, per_minute = two_cores(name, plant, 1, render=True)
-        figures["env steps/s, rendered, 2 cores (wall)"] = steps
-        figures["episodes/min, rendered, 2 cores (wall)"] = per_minute
+        speeds["rendered (wall)"] = drawn["env_steps"] / drawn["wall_s"]
+        speeds["rendered, 2 cores (wall)"] = two_cores(name, plant, 1, render=True)
+    for how, speed in speeds.items():
+        figures[f"env steps/s, {how}"] = speed
+        figures[f"episodes/min, {how}"] = per_minute * speed
     return {"figures": figures, "profile [ms per control step]": profile(name, plant, 200)}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from serfn.core.errors import SerfnError
 
 _HEADLESS = ("egl", "osmesa")
+_SHADOW_SIZE = 2048
 
 
 class RenderingUnavailableError(SerfnError):
@@ -40,6 +41,8 @@ class OffscreenRenderer:
         """
         self._model, self._data = model, mujoco.MjData(model)
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        # MuJoCo's default of 8192 costs a software renderer a second per frame, and no eye sees it here.
+        model.vis.quality.shadowsize = _SHADOW_SIZE
         self._gl, self._context = _open_contexts(model, width, height)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -82,7 +82,10 @@ class OnlineConfig:
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             the demonstrations that succeed.
-        improvement: How the policy improves; the reference is the policy at the stage's start.
+        improvement: How the policy improves.
+        reference: Which policy the anchor holds it to: that of the `stage`'s start, or that of the `round`'s
+            start, which collected the latest episodes. The first bounds how far it gets in all; the second
+            how far it gets from where the critic has just been told the truth.
         acting: How the policy acts when it is evaluated and when it is used.
         collecting: How it acts while it collects episodes, for example warmer; None is `acting`.
         alarms: When to return to an earlier policy.
@@ -103,6 +106,7 @@ class OnlineConfig:
     evaluate_every: int = 4
     imitate_best: bool = False
     improvement: Improvement = field(default_factory=ImprovementConfig)
+    reference: Literal["stage", "round"] = "stage"
     acting: ActingConfig = field(default_factory=ActingConfig)
     collecting: ActingConfig | None = None
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
@@ -221,6 +225,8 @@ class Online(Stage):
             }
         )
         self._watch_failures(ctx, failures)
+        if config.reference == "round":
+            ctx.agent.freeze_reference()
         checkpoint(ctx)
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
