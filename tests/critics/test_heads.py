@@ -83,14 +83,3 @@ def test_impossible_bins_are_refused() -> None:
         HLGaussHead(1.0, 0.0, 21)
     with pytest.raises(ValueError, match="at least 11"):
         HLGaussHead(0.0, 1.0, 5)
-
-
-@pytest.mark.parametrize("head", [ScalarHead(), HLGaussHead(-1.0, 1.0, bins=21)])
-def test_members_may_have_targets_of_their_own(head: ScalarHead | HLGaussHead) -> None:
-    outputs = torch.randn(2, 3, head.size, generator=torch.Generator().manual_seed(0))
-    targets = torch.tensor([[0.1, 0.2, 0.3], [-0.4, -0.5, -0.6]])
-    loss = head.loss(outputs, targets)
-    assert loss.shape == (2, 3)
-    for member in range(2):
-        alone = head.loss(outputs[member : member + 1], targets[member])
-        torch.testing.assert_close(loss[member], alone[0])

@@ -76,22 +76,5 @@ def test_aggregation() -> None:
     values = torch.tensor([[1.0, 5.0], [3.0, 1.0]])
     assert aggregate(values, "mean").tolist() == [2.0, 3.0]
     assert aggregate(values, "min").tolist() == [1.0, 1.0]
-    torch.testing.assert_close(aggregate(values, "lower"), torch.tensor([1.0, 1.0]))
-    three = torch.tensor([[1.0], [3.0], [8.0]])
-    assert aggregate(three, "lower").item() == pytest.approx(4.0 - math.sqrt((9 + 1 + 16) / 3))
     with pytest.raises(ValueError, match="'max'"):
         aggregate(values, "max")  # pyright: ignore[reportArgumentType]
-
-
-def test_the_lower_bound_has_finite_gradients_where_members_agree() -> None:
-    values = torch.full((3, 4), 0.5, requires_grad=True)
-    aggregate(values, "lower").sum().backward()
-    assert values.grad is not None and values.grad.isfinite().all()
-
-
-def test_members_with_values_of_their_own_have_targets_of_their_own() -> None:
-    values = torch.tensor([[8.0, 4.0, 8.0], [0.0, 2.0, 16.0]])
-    both = chunk_target(REWARDS, VALID, ALIVE, values, 0.5)
-    assert both.shape == (2, 3)
-    for member in range(2):
-        torch.testing.assert_close(both[member], chunk_target(REWARDS, VALID, ALIVE, values[member], 0.5))

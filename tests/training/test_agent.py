@@ -54,17 +54,6 @@ def test_imitation_lowers_the_negative_log_likelihood(make: Callable[..., Any]) 
     assert last < first
 
 
-def test_observation_noise_is_in_standard_deviations_of_each_observation(make: Callable[..., Any]) -> None:
-    agent, batch = make()
-    agent.critic.obs_std.copy_(torch.arange(1, 1 + batch.obs.shape[1]))
-    rows = TensorBatch(
-        *(torch.zeros(4000, *value.shape[1:]) for value in vars(batch).values() if value is not None)
-    )
-    noisy = agent.with_observation_noise(rows, 0.1)
-    torch.testing.assert_close(noisy.obs.std(0), 0.1 * agent.critic.obs_std, rtol=0.06, atol=0)
-    assert noisy.next_obs is rows.next_obs and noisy.actions is rows.actions
-
-
 def test_target_critic_moves_by_its_fraction(make: Callable[..., Any]) -> None:
     agent, batch = make(polyak=0.25)
     before = weights(agent.target_critic)

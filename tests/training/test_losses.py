@@ -271,24 +271,6 @@ def test_critic_loss_is_the_mean_squared_error_over_members() -> None:
     assert metrics["critic/q_max"].item() == pytest.approx(1.4)
 
 
-def test_independent_members_bootstrap_from_their_own_value() -> None:
-    data = batch(torch.zeros(3, CHUNK, ACTION))
-    settings = dict(
-        discount=0.5, candidates=1, temperature=0.0, how="mean", bounds=(-10.0, 10.0), generator=generator()
-    )
-    policy, critic = gaussian_policy(0.3, 1e-3), SumCritic().double()
-    shared = losses.critic_targets(policy, critic, data, **settings)
-    own = losses.critic_targets(policy, critic, data, **settings, independent=True)
-    value = DIMENSIONS * math.tanh(0.3)
-    # SumCritic's members differ by 1; a chunk of two steps is discounted by 0.25.
-    torch.testing.assert_close(shared, torch.full((3,), 0.25 * (value + 0.5), dtype=torch.float64))
-    expected = torch.tensor([0.25 * value, 0.25 * (value + 1.0)], dtype=torch.float64)
-    torch.testing.assert_close(own, expected[:, None].expand(2, 3))
-    loss, _ = losses.critic_loss(critic, data, own)
-    errors = torch.tensor([0.0, 1.0], dtype=torch.float64) - expected
-    assert loss.item() == pytest.approx(errors.square().mean().item())
-
-
 def test_prefix_critic_ignores_prefixes_behind_the_end() -> None:
     config = CriticConfig(kind="transformer", width=8, depth=1, attention_heads=2, v_min=-1.0, v_max=1.0)
     critic = make_critic(config, 1, ACTION, CHUNK, generator=generator()).double()

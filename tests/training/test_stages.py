@@ -72,11 +72,7 @@ def test_a_stopped_run_continues_with_the_same_numbers(
     uninterrupted: dict[str, Any],
 ) -> None:
     usual = toy_config()
-    config = toy_config(
-        imitation=dataclasses.replace(usual.imitation, average_decay=0.9, observation_noise=0.01),
-        agent=AgentConfig(independent_targets=True, aggregate="lower"),
-        online=dataclasses.replace(usual.online, reference="round"),
-    )
+    config = toy_config(online=dataclasses.replace(usual.online, reference="round"))
     if not uninterrupted:
         session = surroundings.make_session(config, tmp_path / "whole")
         session.run()
@@ -501,28 +497,6 @@ def test_imitation_of_successes_leaves_failed_demonstrations_to_the_critic(
         session.run(["imitation"])
         assert (seen <= good) is only
         assert session.context.prior.num_episodes == len(outcomes)
-
-
-def test_imitation_ends_with_the_average_of_its_weights(
-    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
-    decay = 0.5
-    config = toy_config(imitation=ImitationConfig(steps=20, batch_size=32, average_decay=decay))
-    session = surroundings.make_session(config, tmp_path, evaluate=None)
-    agent = session.context.agent
-    expected, imitate = agent.policy_weights(), agent.imitation_step
-
-    def watched(*args: Any) -> Any:
-        metrics, step = imitate(*args), session.state.step
-        share = 1 - min(decay, step / (step + 10))
-        for name, weight in agent.policy_weights().items():
-            expected[name] = expected[name] + share * (weight - expected[name])
-        return metrics
-
-    agent.imitation_step = watched
-    session.run(["imitation"])
-    for name, weight in agent.policy_weights().items():
-        torch.testing.assert_close(weight, expected[name])
 
 
 def test_the_reference_is_the_policy_that_collected_the_round(

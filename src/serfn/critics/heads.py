@@ -31,19 +31,18 @@ class ValueHead(nn.Module, ABC):
 
         Args:
             outputs: `[ensemble, ..., size]`.
-            target: `[...]`, shared by the members of the ensemble, or `[ensemble, ...]`, one for each; it
-                receives no gradient.
+            target: `[...]`, shared by the members of the ensemble; it receives no gradient.
 
         Returns:
             `[ensemble, ...]`.
 
         Raises:
-            ValueError: The shape of `target` is neither that of the values of one member nor of all.
+            ValueError: The shape of `target` is not that of the values of one member.
         """
 
     def _check(self, outputs: Tensor, target: Tensor) -> None:
         # [batch, 1] against [batch] would broadcast to [batch, batch] and train silently on nonsense.
-        if target.shape not in (outputs.shape[1:-1], outputs.shape[:-1]):
+        if outputs.shape[1:-1] != target.shape:
             raise ValueError(
                 f"target has shape {tuple(target.shape)}; one member has values {tuple(outputs.shape[1:-1])}"
             )

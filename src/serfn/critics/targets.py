@@ -16,9 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Aggregation = Literal["mean", "min", "lower"]
-
-_VARIANCE_FLOOR = 1e-12
+Aggregation = Literal["mean", "min"]
 
 
 def chunk_return(rewards: Tensor, valid: Tensor, discount: float) -> Tensor:
@@ -65,14 +63,13 @@ def chunk_target(
         rewards: `[batch, chunk]`.
         valid: `[batch, chunk]` bool.
         terminated: `[batch]` bool.
-        next_value: `[..., batch]`, V at the observation after the window; leading axes are members of an
-            ensemble that have targets of their own.
+        next_value: `[batch]`, V at the observation after the window.
         discount: γ per control step, in [0, 1].
         v_min: Least possible value, to which the target is clipped; None does not clip.
         v_max: Greatest possible value.
 
     Returns:
-        `[..., batch]`, without gradient.
+        `[batch]`, without gradient.
     """
     bootstrap = bootstrap_discount(valid, terminated, discount)
     # A where, not a product: the value after a termination may be anything, even not finite.
@@ -95,14 +92,14 @@ def prefix_targets(
         rewards: `[batch, chunk]`.
         valid: `[batch, chunk]` bool.
         terminated: `[batch]` bool; takes the bootstrap from the prefix of all h steps only.
-        values_after: `[..., batch, chunk]`, V at the observation after each step.
+        values_after: `[batch, chunk]`, V at the observation after each step.
         discount: γ per control step, in [0, 1].
         v_min: Least possible value, to which the targets are clipped; None does not clip.
         v_max: Greatest possible value.
 
     Returns:
-        `[..., batch, chunk]`, without gradient; entry k - 1 belongs to the prefix of k steps and means
-        nothing where `valid` is False.
+        `[batch, chunk]`, without gradient; entry k - 1 belongs to the prefix of k steps and means nothing
+        where `valid` is False.
     """
     steps = torch.arange(1, rewards.shape[1] + 1, device=rewards.device)
     ends_here = terminated[:, None] & (steps == valid.sum(dim=1, keepdim=True))
@@ -112,24 +109,16 @@ def prefix_targets(
 
 
 def aggregate(values: Tensor, how: Aggregation) -> Tensor:
-    """Reduce values over the ensemble, `[ensemble, ...]` to `[...]`: mean, minimum or lower confidence bound.
-
-    `"lower"` is the mean less one standard deviation of the members; of two members that is the minimum. It
-    is pessimistic only as far as the members differ where data are few, for which they need targets of their
-    own (Ghasemipour et al. 2022, arXiv 2205.13703, section 4).
+    """Return the mean or the minimum over the ensemble: `[ensemble, ...]` to `[...]`.
 
     Raises:
-        ValueError: `how` is none of these.
+        ValueError: `how` is neither `"mean"` nor `"min"`.
     """
     if how == "mean":
         return values.mean(dim=0)
     if how == "min":
         return values.amin(dim=0)
-    if how == "lower":
-        # The floor keeps the root's gradient finite where members agree.
-        spread = (values.var(dim=0, correction=0) + _VARIANCE_FLOOR).sqrt()
-        return values.mean(dim=0) - spread
-    raise ValueError(f"aggregation is {how!r}; choose 'mean', 'min' or 'lower'")
+    raise ValueError(f"aggregation is {how!r}; choose 'mean' or 'min'")
 
 
 def _prefix_returns(rewards: Tensor, valid: Tensor, discount: float) -> Tensor:

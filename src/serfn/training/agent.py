@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -44,8 +44,6 @@ class AgentConfig:
             None takes the chunk's. The policy's values enter a target with weight γ^steps, so that more steps
             leave them less room to grow on themselves, at the price of valuing what was recorded.
         aggregate: How the critic's ensemble becomes one value, in targets, improvement and acting.
-        independent_targets: Every member of the ensemble bootstraps from its own value, so that their spread
-            tells where data are few; `aggregate` is then for improvement and acting alone.
         compile: Compile the critic's forward pass with `torch.compile`; on a CPU it gains nothing measurable.
 
     Raises:
@@ -64,7 +62,6 @@ class AgentConfig:
     target_temperature: float = 0.7
     return_steps: int | None = None
     aggregate: Aggregation = "mean"
-    independent_targets: bool = False
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -208,17 +205,6 @@ class Agent:
         """Move a replay batch to the agent's device and precision."""
         return TensorBatch.from_numpy(batch, device=self.device, dtype=self.dtype)
 
-    def with_observation_noise(self, batch: TensorBatch, scale: float) -> TensorBatch:
-        """Return `batch` with Gaussian noise on its first observations.
-
-        Args:
-            batch: Transitions.
-            scale: Standard deviation of the noise, in standard deviations of each observation over the
-                demonstrations.
-        """
-        noise = torch.empty_like(batch.obs).normal_(generator=self.generator)
-        return replace(batch, obs=batch.obs + scale * self.critic.obs_std * noise)
-
     def imitation_step(self, batch: TensorBatch) -> Metrics:
         """Raise the likelihood of the chunks of `batch`."""
         loss, metrics = losses.imitation_loss(self.policy, batch, generator=self.generator)
@@ -238,7 +224,6 @@ class Agent:
             how=config.aggregate,
             bounds=self.value_bounds,
             generator=self.generator,
-            independent=config.independent_targets,
         )
         loss, metrics = losses.critic_loss(self.critic, batch, targets)
         norm = self._critic.step(loss, config.gradient_clip)
@@ -303,23 +288,6 @@ class Agent:
     def set_policy_learning_rate(self, value: float) -> None:
         """Set the step size of the policy's following updates."""
         self._policy.set_learning_rate(value)
-
-    def policy_weights(self) -> dict[str, Tensor]:
-        """Return a copy of the policy's trained weights, for averages."""
-        return {name: weight.detach().clone() for name, weight in self.policy.named_parameters()}
-
-    @torch.no_grad()
-    def average_policy(self, average: dict[str, Tensor], share: float) -> None:
-        """Move averaged weights towards the policy's by `share` of the way, in place."""
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            list(average.values()), [weight for _, weight in self.policy.named_parameters()], share
-        )
-
-    @torch.no_grad()
-    def load_policy_weights(self, weights: dict[str, Tensor]) -> None:
-        """Set the policy's trained weights, as `policy_weights` returns them; the optimiser goes on."""
-        for name, weight in self.policy.named_parameters():
-            weight.copy_(weights[name])
 
     def policy_state(self) -> Tree:
         """Return a copy of what a rollback of the policy restores: its weights and optimiser state."""

@@ -49,13 +49,8 @@ def critic_targets(
     how: Aggregation,
     bounds: tuple[float, float],
     generator: torch.Generator,
-    independent: bool = False,
 ) -> Tensor:
     """Return clipped chunk targets `[batch]`, or `[batch, chunk]` for a critic that values every prefix.
-
-    With `independent` every member of the ensemble bootstraps from its own value, and targets have a leading
-    axis `[ensemble]`: members that share targets soon agree everywhere, right or wrong, and their spread says
-    nothing (arXiv 2205.13703, section 4.1).
 
     ``y = Σ_{k<h} γ^k r_{t+k} + γ^h (1 - terminated) Q̄(s_{t+h}, a')`` with `h` valid steps, clipped to
     `bounds`. `a'` is the best under the target critic of `candidates` chunks that the policy samples at
@@ -69,12 +64,10 @@ def critic_targets(
     if target_critic.target_steps < target_critic.chunk_size:
         batch = batch.first_steps(target_critic.target_steps)
     successors = batch.next_obs if batch.window_obs is None else batch.window_obs.flatten(0, 1)
-    actions, values = best_of(policy, target_critic, successors, candidates, temperature, how, generator)
-    if independent:
-        values = target_critic.value(successors, actions)
+    values = best_of(policy, target_critic, successors, candidates, temperature, how, generator)[1]
     if batch.window_obs is None:
         return chunk_target(*batch.counted_rewards, batch.terminated, values, discount, *bounds)
-    values = values.view(*values.shape[:-1], *batch.valid.shape)
+    values = values.view(batch.valid.shape)
     return prefix_targets(batch.rewards, batch.valid, batch.terminated, values, discount, *bounds)
 
 
@@ -84,14 +77,18 @@ def critic_loss(critic: ChunkCritic, batch: TensorBatch, targets: Tensor) -> tup
     Args:
         critic: Critic to fit.
         batch: Transitions.
-        targets: `[batch]`, or `[batch, chunk]` for a critic that values every prefix; with a leading axis
-            `[ensemble]` for members that have targets of their own.
+        targets: `[batch]`, or `[batch, chunk]` for a critic that values every prefix.
     """
-    if isinstance(critic, TransformerChunkCritic):
-        outputs, counted = critic.prefix_outputs(batch.obs, batch.actions), batch.valid.to(targets.dtype)
-    else:
+    if targets.ndim == 1:
         outputs = critic(batch.obs, batch.actions, batch.valid)
-        counted = torch.ones(batch.size, dtype=targets.dtype, device=targets.device)
+        counted = torch.ones_like(targets)
+    else:
+        if not isinstance(critic, TransformerChunkCritic):
+            raise ValueError(
+                f"targets are {tuple(targets.shape)}; {type(critic).__name__} values whole chunks only"
+            )
+        outputs = critic.prefix_outputs(batch.obs, batch.actions)
+        counted = batch.valid.to(targets.dtype)
     count = counted.sum()
     loss = (critic.head.loss(outputs, targets) * counted).sum() / (count * critic.ensemble)
     with torch.no_grad():
