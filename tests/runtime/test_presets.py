@@ -13,6 +13,7 @@ from serfn.core.errors import ConfigError
 from serfn.data.episode import Episode
 from serfn.data.formats.npz import save_npz
 from serfn.runtime.presets import Budget, preset, preset_for_environment, rewards_of
+from serfn.training.agent import AgentConfig
 from serfn.training.config import TrainConfig
 from serfn.training.rewards import RewardConfig
 
@@ -57,6 +58,8 @@ def test_any_environment_has_a_preset_with_the_rewards_of_its_demonstrations(
     assert (config.env, config.plant, config.demos) == ("toy/Reach-v0", None, path)
     assert config.rewards == RewardConfig(scale=1 / 20)
     assert config.imitation == preset("cube", "smoke").imitation
+    # The cube's short horizon is the cube's own.
+    assert config.agent == AgentConfig()
 
 
 def test_success_that_ends_an_episode_is_worth_the_most(demonstration: Episode) -> None:
