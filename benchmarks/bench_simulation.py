@@ -145,7 +145,7 @@ def measure(name: str, plant: str, episodes: int, render: bool) -> dict[str, Any
     for how, speed in speeds.items():
         figures[f"env steps/s, {how}"] = speed
         figures[f"episodes/min, {how}"] = per_minute * speed
-    return {"figures": figures, "profile [ms per control step]": profile(name, plant, 200)}
+    return {"figures": figures, "profile, ms per control step": profile(name, plant, 200)}
 
 
 def provenance() -> dict[str, Any]:
@@ -169,7 +169,7 @@ def provenance() -> dict[str, Any]:
 
 def show(results: dict[str, dict[str, Any]], about: dict[str, Any], console: Console) -> None:
     """Print one table of speeds and one of the profile."""
-    for part in ("figures", "profile [ms per control step]"):
+    for part in ("figures", "profile, ms per control step"):
         table = Table(
             title=f"{part}; MuJoCo {about['mujoco']}, commit {about['commit']}, load {about['load']:.1f}"
         )
