@@ -39,6 +39,18 @@ CONFIGS = [
     pytest.param(GaussianConfig(width=16, depth=1), id="gaussian"),
     pytest.param(GaussianMixtureConfig(components=3, width=16, depth=1), id="gaussian-mixture"),
     pytest.param(DeterministicConfig(noise=0.1, width=16, depth=1), id="deterministic"),
+    *(
+        pytest.param(config, id=f"{config.type}-linear-mean")
+        for config in (
+            FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16, linear_mean=True),
+            FlowMatchingConfig(steps=4, width=16, linear_mean=True),
+            DiffusionConfig(steps=5, width=32, linear_mean=True),
+            DistilledFlowConfig(steps=4, width=16, linear_mean=True),
+            GaussianConfig(width=16, depth=1, linear_mean=True),
+            GaussianMixtureConfig(components=3, width=16, depth=1, linear_mean=True),
+            DeterministicConfig(noise=0.1, width=16, depth=1, linear_mean=True),
+        )
+    ),
 ]
 ALL_POLICIES = pytest.mark.parametrize("config", CONFIGS)
 
@@ -163,6 +175,9 @@ def test_some_policies_have_a_density() -> None:
         "flow-mixture-base",
         "gaussian",
         "gaussian-mixture",
+        "flow-linear-mean",
+        "gaussian-linear-mean",
+        "gaussian_mixture-linear-mean",
     ]
 
 
@@ -176,6 +191,8 @@ def test_some_policies_have_a_density() -> None:
         (lambda: DistilledFlowConfig(steps=0), "steps is 0"),
         (lambda: GaussianConfig(depth=0), "depth is 0"),
         (lambda: GaussianConfig(data_limit=1.0), "data_limit is 1.0"),
+        (lambda: GaussianConfig(minimum_std=0.0), "minimum_std is 0.0"),
+        (lambda: FlowMatchingConfig(minimum_std=-1.0), "minimum_std is -1.0"),
         (lambda: GaussianMixtureConfig(components=0), "components is 0"),
         (lambda: FlowPolicyConfig(base_components=0), "base_components is 0"),
         (lambda: DeterministicConfig(noise=-0.1), "noise is -0.1"),

@@ -133,7 +133,7 @@ def test_distance_of_the_student_is_from_the_teacher_on_the_same_noise() -> None
     obs = observations()
     actions, distance = policy.sample_with_distance(obs, generator=generator())
     noise = torch.randn(5, CHUNK, ACTION, generator=generator(), dtype=torch.float64)
-    taught = policy.teacher.generate(noise, policy.teacher.condition(obs))
+    taught = policy.teacher.generate(noise, obs)
     own = policy.student(noise, torch.zeros(1).double(), policy.student.condition(policy.encoder(obs)))
     torch.testing.assert_close(distance, (own - taught).square().mean((1, 2)))
     torch.testing.assert_close(actions, policy.sample(obs, generator=generator()))

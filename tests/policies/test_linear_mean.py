@@ -1,12 +1,26 @@
-"""The regression at the head of a flow policy: what it fits, and that densities stay exact with it."""
+"""The regression at the head of a policy: what it fits, and that densities stay exact with it."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 
 from serfn.flows import FlowConfig
 from serfn.flows.transforms import atanh_clipped
-from serfn.policies import FlowPolicy, FlowPolicyConfig, make_policy
+from serfn.policies import (
+    DeterministicConfig,
+    DiffusionConfig,
+    DistilledFlowConfig,
+    FlowMatchingConfig,
+    FlowPolicy,
+    FlowPolicyConfig,
+    GaussianConfig,
+    GaussianMixtureConfig,
+    PolicyConfig,
+    make_policy,
+)
 from serfn.policies.linear_mean import LinearMean
 
 OBS, ACTION, CHUNK = 5, 2, 4
@@ -43,6 +57,7 @@ def test_a_linear_law_is_found_from_the_valid_steps_alone() -> None:
     mean.fit(obs, spoilt, valid)
     torch.testing.assert_close(mean(obs).tanh(), actions, atol=2e-3, rtol=0.0)
     assert mean(100 * obs).abs().max() <= atanh_clipped(torch.ones(()), 0.98)
+    torch.testing.assert_close(mean.actions(100 * obs), mean(100 * obs).tanh())
 
 
 def test_a_step_that_no_window_reaches_is_predicted_as_zero() -> None:
@@ -63,6 +78,31 @@ def test_the_whitening_sees_what_the_regression_leaves() -> None:
     )
     plain.fit_statistics(obs, actions, valid)
     assert isinstance(plain, FlowPolicy) and plain.flow.whitening.std.min() > 0.05
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GaussianConfig(width=8, depth=1, linear_mean=True),
+        GaussianMixtureConfig(width=8, depth=1, linear_mean=True),
+        FlowMatchingConfig(steps=4, width=8, linear_mean=True),
+        DiffusionConfig(steps=4, width=8, linear_mean=True),
+        DistilledFlowConfig(steps=4, width=8, linear_mean=True),
+        DeterministicConfig(noise=0.0, width=8, depth=1, linear_mean=True),
+    ],
+    ids=lambda config: config.type,
+)
+def test_every_policy_begins_from_the_regression(config: PolicyConfig) -> None:
+    obs, actions, valid = linear_data()
+    policy = make_policy(config, OBS, ACTION, CHUNK)
+    policy.fit_statistics(obs, actions, valid)
+    plain = make_policy(dataclasses.replace(config, linear_mean=False), OBS, ACTION, CHUNK)
+    plain.fit_statistics(obs, actions, valid)
+    for parameter in [*policy.parameters(), *plain.parameters()]:
+        torch.nn.init.zeros_(parameter)
+    drawn = policy.sample(obs, temperature=0.0, generator=generator())
+    torch.testing.assert_close(drawn, actions, atol=2e-3, rtol=0.0)
+    assert (plain.sample(obs, temperature=0.0, generator=generator()) - actions).abs().max() > 0.1
 
 
 def test_densities_stay_exact_for_samples_prefixes_and_candidates() -> None:

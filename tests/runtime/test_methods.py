@@ -10,6 +10,7 @@ import pytest
 from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
+from serfn.policies.flow import FlowPolicyConfig
 from serfn.policies.gaussian import GaussianConfig
 from serfn.runtime.capacity import critic_parameters, policy_parameters
 from serfn.runtime.methods import METHODS, method
@@ -63,6 +64,24 @@ def test_budgets_are_equal(name: str, configs: dict[str, TrainConfig]) -> None:
         assert warmup + offline == BASE.critic_warmup.steps + BASE.offline.steps
     for field in ("env", "plant", "demos", "demo_episodes", "rewards", "seed", "evaluation", "enforce_gates"):
         assert getattr(config, field) == getattr(BASE, field)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_policies_get_the_precision_that_the_task_asks_for(name: str) -> None:
+    base = preset("scissors", "demo")
+    assert isinstance(base.policy, FlowPolicyConfig)
+    policy = method(name).configure(base).policy
+    assert policy.linear_mean
+    assert getattr(policy, "data_noise", base.policy.data_noise) == base.policy.data_noise == 0.003
+    floor = policy.flow if isinstance(policy, FlowPolicyConfig) else policy
+    assert getattr(floor, "minimum_std", 0.01) == base.policy.flow.minimum_std == 0.01
+
+
+def test_rlpd_learns_from_demonstrations_and_own_experience_half_and_half() -> None:
+    cube = preset("cube", "demo")
+    assert cube.online.online_fraction != 0.5
+    assert method("rlpd").configure(cube).online.online_fraction == 0.5
+    assert method("rlpd_chunk").configure(cube).online.online_fraction == 0.5
 
 
 def test_ours_is_the_preset() -> None:

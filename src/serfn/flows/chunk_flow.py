@@ -20,7 +20,7 @@ from serfn.flows.conditioners import CausalMLP, CausalTransformer, Conditioner, 
 from serfn.flows.coupling import ActionCoupling, Coupling, TimeCoupling
 from serfn.flows.mixing import CausalMixing
 from serfn.flows.transforms import AffineTransform, ElementwiseTransform, SplineTransform
-from serfn.flows.whitening import ChunkWhitening
+from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ class FlowConfig:
             raise ConfigError(f"bins is {self.bins}: use 2 to 64, 8 is usual")
         if not self.spline_bound > 0.0:
             raise ConfigError(f"spline_bound is {self.spline_bound}: it must be positive, 5 is usual")
-        if not self.minimum_std > 0.0:
-            raise ConfigError(f"minimum_std is {self.minimum_std}: it must be positive")
+        check_minimum_std(self.minimum_std)
 
 
 class ConditionalChunkFlow(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from serfn.core.errors import ConfigError
+
 
 class ChunkWhitening(nn.Module):
     """`u = mean + std · v` with constants of shape [chunk, action], fitted once and not trained.
@@ -18,8 +20,7 @@ class ChunkWhitening(nn.Module):
 
     def __init__(self, chunk_size: int, action_dim: int, minimum_std: float = 0.05) -> None:
         super().__init__()
-        if not minimum_std > 0.0:
-            raise ValueError(f"minimum_std is {minimum_std}: it must be positive")
+        check_minimum_std(minimum_std)
         self.minimum_std = minimum_std
         self.register_buffer("mean", torch.zeros(chunk_size, action_dim))
         self.register_buffer("std", torch.ones(chunk_size, action_dim))
@@ -46,6 +47,12 @@ class ChunkWhitening(nn.Module):
     def inverse(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Data → white: `(v, log_det [chunk])`."""
         return (u - self.mean) / self.std, -self.std.log().sum(-1)
+
+
+def check_minimum_std(value: float) -> None:
+    """Raise `ConfigError` unless the floor is positive."""
+    if not value > 0.0:
+        raise ConfigError(f"minimum_std is {value}: it must be positive")
 
 
 def _weights(values: Tensor, valid: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from serfn.flows.whitening import ChunkWhitening
 from serfn.policies.base import ChunkPolicy, base_noise, check_temperature
+from serfn.policies.linear_mean import LinearMean
 from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
 
 
@@ -22,19 +23,31 @@ class DenoisingPolicy(ChunkPolicy):
         width: hidden units of encoder and network.
         depth: hidden layers of the network.
         encoder_depth: layers of the observation encoder.
+        linear_mean: whether chunks begin from a `LinearMean` of actions.
+        minimum_std: floor of the whitening's standard deviation, in normalised actions.
     """
 
     def __init__(
-        self, obs_dim: int, action_dim: int, chunk_size: int, *, width: int, depth: int, encoder_depth: int
+        self,
+        obs_dim: int,
+        action_dim: int,
+        chunk_size: int,
+        *,
+        width: int,
+        depth: int,
+        encoder_depth: int,
+        linear_mean: bool,
+        minimum_std: float,
     ) -> None:
         super().__init__(obs_dim, action_dim, chunk_size)
         self.encoder = ObservationEncoder(obs_dim, width, encoder_depth)
         self.network = ChunkDenoiser(width, action_dim, chunk_size, width, depth)
-        self.whitening = ChunkWhitening(chunk_size, action_dim)
+        self.whitening = ChunkWhitening(chunk_size, action_dim, minimum_std)
+        self.linear_mean = LinearMean(obs_dim, chunk_size, action_dim, limit=1.0) if linear_mean else None
 
     @abstractmethod
-    def generate(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Carry noise [..., chunk, action] to whitened chunks of that shape, given encoded observations."""
+    def generate(self, noise: Tensor, obs: Tensor) -> Tensor:
+        """Carry noise [..., chunk, action] to whitened chunks of that shape; `obs` broadcasts."""
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Draw chunks [batch, chunk, action], clipped to [-1, 1]."""
@@ -48,9 +61,23 @@ class DenoisingPolicy(ChunkPolicy):
 
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normaliser and the whitening of actions."""
+        """Fit the normaliser, the regression if there is one, and the whitening of what it leaves."""
         self.normalizer.fit(observations)
-        self.whitening.fit(actions, valid)
+        if self.linear_mean is not None:
+            self.linear_mean.fit(self.normalizer(observations), actions, valid)
+        self.whitening.fit(actions - self.center(observations), valid)
+
+    def center(self, obs: Tensor) -> Tensor | float:
+        """Actions that whitened chunks of zeros stand for, before the whitening's own mean: `m(obs)`."""
+        return 0.0 if self.linear_mean is None else self.linear_mean.actions(self.normalizer(obs))
+
+    def whiten(self, actions: Tensor, center: Tensor | float) -> Tensor:
+        """Actions to whitened chunks."""
+        return self.whitening.inverse(actions - center)[0]
+
+    def unwhiten(self, white: Tensor, center: Tensor | float) -> Tensor:
+        """Whitened chunks to actions in [-1, 1]."""
+        return (self.whitening(white)[0] + center).clamp(-1.0, 1.0)
 
     def condition(self, obs: Tensor) -> Tensor:
         """Encode raw observations for the network."""
@@ -61,4 +88,4 @@ class DenoisingPolicy(ChunkPolicy):
     ) -> Tensor:
         check_temperature(temperature)
         noise = base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
-        return self.whitening(self.generate(temperature * noise, self.condition(obs)))[0].clamp(-1.0, 1.0)
+        return self.unwhiten(self.generate(temperature * noise, obs), self.center(obs))

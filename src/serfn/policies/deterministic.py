@@ -19,10 +19,14 @@ from serfn.policies.base import (
     check_temperature,
     weighted_mean_per_dimension,
 )
+from serfn.policies.linear_mean import LinearMean
 from serfn.policies.networks import ObservationEncoder, encode
 
 NOISE_CLIP = 2.5
 """Noise is clipped to ± this many standard deviations, as TD3's 0.2 clipped to ±0.5."""
+
+_MEAN_LIMIT = 0.98
+"""The regression is kept from where tanh is flat, so that the network can correct it."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ class DeterministicConfig:
         noise: standard deviation of the noise on actions at temperature 1, in normalised units.
         width: hidden units of the network.
         depth: hidden layers of the network.
+        linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         type: tells this configuration from those of the other policies.
     """
 
     noise: float = 0.2
     width: int = 192
     depth: int = 3
+    linear_mean: bool = False
     type: Literal["deterministic"] = "deterministic"
 
     def __post_init__(self) -> None:
@@ -50,13 +56,19 @@ class DeterministicConfig:
 
 
 class DeterministicPolicy(ChunkPolicy):
-    """`a = clip(tanh(μ(obs)) + temperature · noise · clip(ε, ±2.5), ±1)`, `ε ~ N(0, I)`."""
+    """`a = clip(tanh(m(obs) + μ(obs)) + temperature · noise · clip(ε, ±2.5), ±1)`, `ε ~ N(0, I)`.
+
+    `m` is 0 unless `linear_mean` is set.
+    """
 
     def __init__(self, config: DeterministicConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(obs_dim, action_dim, chunk_size)
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
         self.output = nn.Linear(config.width, chunk_size * action_dim)
+        self.linear_mean = (
+            LinearMean(obs_dim, chunk_size, action_dim, _MEAN_LIMIT) if config.linear_mean else None
+        )
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Mean chunks plus clipped noise [batch, chunk, action]; at temperature 0 differentiable means."""
@@ -72,7 +84,8 @@ class DeterministicPolicy(ChunkPolicy):
     def mean(self, obs: Tensor) -> Tensor:
         """Noise-free chunks [batch, chunk, action]."""
         output = self.output(encode(self.normalizer, self.encoder, obs))
-        return output.unflatten(-1, (self.chunk_size, self.action_dim)).tanh()
+        shift = 0.0 if self.linear_mean is None else self.linear_mean(self.normalizer(obs))
+        return (output.unflatten(-1, (self.chunk_size, self.action_dim)) + shift).tanh()
 
     def imitation_loss(
         self,
@@ -91,8 +104,10 @@ class DeterministicPolicy(ChunkPolicy):
 
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normaliser."""
+        """Fit the observation normaliser, and the regression if there is one."""
         self.normalizer.fit(observations)
+        if self.linear_mean is not None:
+            self.linear_mean.fit(self.normalizer(observations), actions, valid)
 
     def _noisy(self, mean: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
         check_temperature(temperature)

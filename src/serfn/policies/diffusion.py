@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
+from serfn.flows.whitening import check_minimum_std
 from serfn.policies.base import Metrics, base_noise, weighted_mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
 
@@ -28,6 +29,8 @@ class DiffusionConfig:
         width: hidden units of encoder and network.
         depth: hidden layers of the network.
         encoder_depth: layers of the observation encoder.
+        linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
+        minimum_std: floor of the whitening's standard deviation, in normalised actions.
         type: tells this configuration from those of the other policies.
     """
 
@@ -36,12 +39,15 @@ class DiffusionConfig:
     width: int = 192
     depth: int = 3
     encoder_depth: int = 2
+    linear_mean: bool = False
+    minimum_std: float = 0.05
     type: Literal["diffusion"] = "diffusion"
 
     def __post_init__(self) -> None:
         for name in ("steps", "train_steps", "width", "depth", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_minimum_std(self.minimum_std)
         if self.steps > self.train_steps:
             raise ConfigError(f"steps is {self.steps}: use at most train_steps = {self.train_steps}")
 
@@ -60,6 +66,8 @@ class DiffusionPolicy(DenoisingPolicy):
             width=config.width,
             depth=config.depth,
             encoder_depth=config.encoder_depth,
+            linear_mean=config.linear_mean,
+            minimum_std=config.minimum_std,
         )
         self.config = config
         self.register_buffer("signal", cosine_signal(config.train_steps), persistent=False)
@@ -76,7 +84,7 @@ class DiffusionPolicy(DenoisingPolicy):
     ) -> tuple[Tensor, Metrics]:
         """Squared error of the predicted noise at a uniformly drawn level (DDPM, eq. 14)."""
         mask = valid.unsqueeze(-1)
-        clean = torch.where(mask, self.whitening.inverse(actions)[0], torch.zeros_like(actions))
+        clean = torch.where(mask, self.whiten(actions, self.center(obs)), torch.zeros_like(actions))
         noise = base_noise(
             actions.shape[:-2], self.chunk_size, self.action_dim, like=actions, generator=generator
         )
@@ -90,9 +98,9 @@ class DiffusionPolicy(DenoisingPolicy):
         loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
         return loss, {"diffusion_mse": loss.detach()}
 
-    def generate(self, noise: Tensor, condition: Tensor) -> Tensor:
+    def generate(self, noise: Tensor, obs: Tensor) -> Tensor:
         """Walk down the noise levels by DDIM without added noise."""
-        x = noise
+        x, condition, center = noise, self.condition(obs), self.center(obs)
         signals = torch.cat([self.signal[self.levels], self.signal.new_ones(1)])
         times = self._time(self.levels)
         for index in range(self.config.steps):
@@ -100,7 +108,7 @@ class DiffusionPolicy(DenoisingPolicy):
             predicted = self.network(x, times[index : index + 1], condition)
             clean = (x - (1.0 - signal).sqrt() * predicted) / signal.sqrt()
             # At the noisiest levels the division amplifies errors beyond any action: use the known bounds.
-            clean = self.whitening.inverse(self.whitening(clean)[0].clamp(-1.0, 1.0))[0]
+            clean = self.whiten(self.unwhiten(clean, center), center)
             predicted = (x - signal.sqrt() * clean) / (1.0 - signal).sqrt()
             x = next_signal.sqrt() * clean + (1.0 - next_signal).sqrt() * predicted
         return x

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
+from serfn.flows.whitening import check_minimum_std
 from serfn.policies.base import ChunkPolicy, Metrics, base_noise, check_temperature
 from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
 from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
@@ -27,6 +28,8 @@ class DistilledFlowConfig:
         width: hidden units of each network.
         depth: hidden layers of each network.
         encoder_depth: layers of each observation encoder.
+        linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
+        minimum_std: floor of the whitening's standard deviation, in normalised actions.
         type: tells this configuration from those of the other policies.
     """
 
@@ -34,12 +37,15 @@ class DistilledFlowConfig:
     width: int = 192
     depth: int = 3
     encoder_depth: int = 2
+    linear_mean: bool = False
+    minimum_std: float = 0.05
     type: Literal["distilled_flow"] = "distilled_flow"
 
     def __post_init__(self) -> None:
         for name in ("steps", "width", "depth", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_minimum_std(self.minimum_std)
 
 
 class DistilledFlowPolicy(ChunkPolicy):
@@ -53,7 +59,12 @@ class DistilledFlowPolicy(ChunkPolicy):
         super().__init__(obs_dim, action_dim, chunk_size)
         self.config = config
         teacher = FlowMatchingConfig(
-            steps=config.steps, width=config.width, depth=config.depth, encoder_depth=config.encoder_depth
+            steps=config.steps,
+            width=config.width,
+            depth=config.depth,
+            encoder_depth=config.encoder_depth,
+            linear_mean=config.linear_mean,
+            minimum_std=config.minimum_std,
         )
         self.teacher = FlowMatchingPolicy(teacher, obs_dim, action_dim, chunk_size)
         self.encoder = ObservationEncoder(obs_dim, config.width, config.encoder_depth)
@@ -91,13 +102,15 @@ class DistilledFlowPolicy(ChunkPolicy):
         """
         noise = base_noise(obs.shape[:-1], self.chunk_size, self.action_dim, like=obs, generator=generator)
         with torch.no_grad():
-            target = self.teacher.generate(noise, self.teacher.condition(obs))
+            target = self.teacher.generate(noise, obs)
         white = self._student(noise, obs)
-        return self._unwhiten(white), (white - target).square().mean((-2, -1))
+        return self.teacher.unwhiten(white, self.teacher.center(obs)), (white - target).square().mean(
+            (-2, -1)
+        )
 
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normalisers of both networks and the whitening they share."""
+        """Fit the normalisers of both networks and what they share, the regression and the whitening."""
         self.normalizer.fit(observations)
         self.teacher.fit_statistics(observations, actions, valid)
 
@@ -106,11 +119,8 @@ class DistilledFlowPolicy(ChunkPolicy):
     ) -> Tensor:
         check_temperature(temperature)
         noise = base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
-        return self._unwhiten(self._student(temperature * noise, obs))
+        return self.teacher.unwhiten(self._student(temperature * noise, obs), self.teacher.center(obs))
 
     def _student(self, noise: Tensor, obs: Tensor) -> Tensor:
         context = encode(self.normalizer, self.encoder, obs)
         return self.student(noise, noise.new_zeros(1), self.student.condition(context))
-
-    def _unwhiten(self, white: Tensor) -> Tensor:
-        return self.teacher.whitening(white)[0].clamp(-1.0, 1.0)

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows import ConditionalChunkFlow, FlowConfig
-from serfn.flows.transforms import atanh_clipped
 from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
-from serfn.policies.linear_mean import LinearMean
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
 
@@ -69,7 +67,12 @@ class FlowPolicy(SquashedPolicy):
 
     def __init__(self, config: FlowPolicyConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(
-            obs_dim, action_dim, chunk_size, data_limit=config.data_limit, data_noise=config.data_noise
+            obs_dim,
+            action_dim,
+            chunk_size,
+            data_limit=config.data_limit,
+            data_noise=config.data_noise,
+            linear_mean=config.linear_mean,
         )
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.encoder_width, config.encoder_depth)
@@ -79,45 +82,34 @@ class FlowPolicy(SquashedPolicy):
             if config.base_components == 1
             else MixtureHead(config.encoder_width, config.base_components, chunk_size, action_dim)
         )
-        self.mean = (
-            LinearMean(obs_dim, chunk_size, action_dim, config.data_limit) if config.linear_mean else None
-        )
 
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
-        """Images u of base noise; at temperature 0 that of z = 0, or of the likeliest component's mean."""
+        """Images v of base noise; at temperature 0 that of z = 0, or of the likeliest component's mean."""
         context = self._encode(obs)
         z = self.base(context).draw(leading, temperature, generator)
-        return self.flow(z, self.flow.condition(context))[0] + self._mean(obs)
+        return self.flow(z, self.flow.condition(context))[0]
 
     def draw_with_density(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Images u of base noise with their densities, in one pass through the flow."""
+        """Images v of base noise with their densities, in one pass through the flow."""
         context = self._encode(obs)
         base = self.base(context)
         z = base.draw(leading, temperature, generator)
-        u, log_det = self.flow(z, self.flow.condition(context))
-        return u + self._mean(obs), base.step_log_prob(z) - log_det
+        v, log_det = self.flow(z, self.flow.condition(context))
+        return v, base.step_log_prob(z) - log_det
 
-    def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
+    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """Log-density of each step given those before it, [..., chunk], by the inverse flow."""
         context = self._encode(obs)
-        z, log_det = self.flow.inverse(u - self._mean(obs), self.flow.condition(context))
+        z, log_det = self.flow.inverse(v, self.flow.condition(context))
         return self.base(context).step_log_prob(z) + log_det
 
-    @torch.no_grad()
-    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the normaliser, the regression if there is one, and the whitening of what it leaves."""
-        self.normalizer.fit(observations)
-        if self.mean is not None:
-            self.mean.fit(self.normalizer(observations), actions, valid)
-        u = atanh_clipped(actions, self.config.data_limit) - self._mean(observations)
-        self.flow.whitening.fit(u, valid)
-
-    def _mean(self, obs: Tensor) -> Tensor | float:
-        return 0.0 if self.mean is None else self.mean(self.normalizer(obs))
+    def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
+        """Set the outermost layer of the flow."""
+        self.flow.whitening.fit(v, valid)
 
     def _encode(self, obs: Tensor) -> Tensor:
         return encode(self.normalizer, self.encoder, obs)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
+from serfn.flows.whitening import check_minimum_std
 from serfn.policies.base import Metrics, base_noise, weighted_mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
 
@@ -26,6 +27,8 @@ class FlowMatchingConfig:
         width: hidden units of encoder and network.
         depth: hidden layers of the network.
         encoder_depth: layers of the observation encoder.
+        linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
+        minimum_std: floor of the whitening's standard deviation, in normalised actions.
         type: tells this configuration from those of the other policies.
     """
 
@@ -34,12 +37,15 @@ class FlowMatchingConfig:
     width: int = 192
     depth: int = 3
     encoder_depth: int = 2
+    linear_mean: bool = False
+    minimum_std: float = 0.05
     type: Literal["flow_matching"] = "flow_matching"
 
     def __post_init__(self) -> None:
         for name in ("steps", "width", "depth", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_minimum_std(self.minimum_std)
         if self.prediction not in ("velocity", "data"):
             raise ConfigError(f"prediction is {self.prediction!r}: use 'velocity' or 'data'")
 
@@ -55,6 +61,8 @@ class FlowMatchingPolicy(DenoisingPolicy):
             width=config.width,
             depth=config.depth,
             encoder_depth=config.encoder_depth,
+            linear_mean=config.linear_mean,
+            minimum_std=config.minimum_std,
         )
         self.config = config
 
@@ -69,7 +77,7 @@ class FlowMatchingPolicy(DenoisingPolicy):
     ) -> tuple[Tensor, Metrics]:
         """Conditional flow matching (eq. 23): squared error against the straight path's velocity or end."""
         mask = valid.unsqueeze(-1)
-        end = torch.where(mask, self.whitening.inverse(actions)[0], torch.zeros_like(actions))
+        end = torch.where(mask, self.whiten(actions, self.center(obs)), torch.zeros_like(actions))
         start = base_noise(
             actions.shape[:-2], self.chunk_size, self.action_dim, like=actions, generator=generator
         )
@@ -84,9 +92,9 @@ class FlowMatchingPolicy(DenoisingPolicy):
         loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
         return loss, {"flow_matching_mse": loss.detach()}
 
-    def generate(self, noise: Tensor, condition: Tensor) -> Tensor:
+    def generate(self, noise: Tensor, obs: Tensor) -> Tensor:
         """Integrate the field from t = 0 to 1 by Euler's method."""
-        x = noise
+        x, condition = noise, self.condition(obs)
         step = 1.0 / self.config.steps
         for index in range(self.config.steps):
             output = self.network(x, x.new_full((1,), index * step), condition)

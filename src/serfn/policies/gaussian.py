@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from serfn.core.errors import ConfigError
-from serfn.flows.transforms import atanh_clipped
-from serfn.flows.whitening import ChunkWhitening
+from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 from serfn.policies.base import base_noise
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
@@ -32,6 +31,8 @@ class GaussianConfig:
         depth: hidden layers of the network.
         data_limit: imitated actions are clipped to ±this before atanh.
         data_noise: standard deviation of the dequantisation noise on imitated actions; 0 is off.
+        linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
+        minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
         type: tells this configuration from those of the other policies.
     """
 
@@ -39,6 +40,8 @@ class GaussianConfig:
     depth: int = 3
     data_limit: float = 0.98
     data_noise: float = 0.05
+    linear_mean: bool = False
+    minimum_std: float = 0.05
     type: Literal["gaussian"] = "gaussian"
 
     def __post_init__(self) -> None:
@@ -46,25 +49,31 @@ class GaussianConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_data_preparation(self.data_limit, self.data_noise)
+        check_minimum_std(self.minimum_std)
 
 
 class GaussianPolicy(SquashedPolicy):
-    """`a = tanh(u)`, `u ~ N(μ(obs), diag σ(obs)²)` over all steps of the chunk, independent given `obs`.
+    """`a = tanh(m(obs) + v)`, `v ~ N(μ(obs), diag σ(obs)²)` over all steps, independent given `obs`.
 
     A chunk of one step is the usual per-step policy. Where demonstrations have several modes the mean lies
-    between them.
+    between them. `m` is 0 unless `linear_mean` is set.
     """
 
     def __init__(self, config: GaussianConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(
-            obs_dim, action_dim, chunk_size, data_limit=config.data_limit, data_noise=config.data_noise
+            obs_dim,
+            action_dim,
+            chunk_size,
+            data_limit=config.data_limit,
+            data_noise=config.data_noise,
+            linear_mean=config.linear_mean,
         )
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
         self.output = nn.Linear(config.width, 2 * chunk_size * action_dim)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        self.whitening = ChunkWhitening(chunk_size, action_dim)
+        self.whitening = ChunkWhitening(chunk_size, action_dim, config.minimum_std)
 
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
@@ -74,20 +83,18 @@ class GaussianPolicy(SquashedPolicy):
         noise = base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
         return self.whitening(mean + temperature * log_std.exp() * noise)[0]
 
-    def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
+    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """Log-density of each step [..., chunk]."""
         mean, log_std = self.predict(obs)
-        v, log_det = self.whitening.inverse(u)
-        return gaussian_log_density(v, mean, log_std).sum(-1) + log_det
+        white, log_det = self.whitening.inverse(v)
+        return gaussian_log_density(white, mean, log_std).sum(-1) + log_det
 
-    @torch.no_grad()
-    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normaliser and the whitening of pre-tanh space."""
-        self.normalizer.fit(observations)
-        self.whitening.fit(atanh_clipped(actions, self.config.data_limit), valid)
+    def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
+        """Set the whitening, in whose units the network predicts."""
+        self.whitening.fit(v, valid)
 
     def predict(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of whitened pre-tanh actions, [..., chunk, action] each."""
+        """Mean and log standard deviation of whitened v, [..., chunk, action] each."""
         output = self.output(encode(self.normalizer, self.encoder, obs))
         mean, raw = output.unflatten(-1, (2, self.chunk_size, self.action_dim)).unbind(-3)
         return mean, soft_log_std(raw)

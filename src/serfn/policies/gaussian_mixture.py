@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
-from serfn.flows.transforms import atanh_clipped
-from serfn.flows.whitening import ChunkWhitening
+from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 from serfn.policies.chunk_law import MixtureHead, MixtureLaw
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
@@ -29,6 +28,8 @@ class GaussianMixtureConfig:
         depth: hidden layers of the network.
         data_limit: imitated actions are clipped to ±this before atanh.
         data_noise: standard deviation of the dequantisation noise on imitated actions; 0 is off.
+        linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
+        minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
         type: tells this configuration from those of the other policies.
     """
 
@@ -37,6 +38,8 @@ class GaussianMixtureConfig:
     depth: int = 3
     data_limit: float = 0.98
     data_noise: float = 0.05
+    linear_mean: bool = False
+    minimum_std: float = 0.05
     type: Literal["gaussian_mixture"] = "gaussian_mixture"
 
     def __post_init__(self) -> None:
@@ -44,22 +47,28 @@ class GaussianMixtureConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_data_preparation(self.data_limit, self.data_noise)
+        check_minimum_std(self.minimum_std)
 
 
 class GaussianMixturePolicy(SquashedPolicy):
-    """`a = tanh(u)`, `u ~ Σ_k w_k(obs) N(μ_k(obs), diag σ_k(obs)²)`; one component lasts for a whole chunk.
+    """`a = tanh(m(obs) + v)`, `v ~ Σ_k w_k(obs) N(μ_k(obs), diag σ_k(obs)²)`; one component per chunk.
 
     Prefixes are exact and samples reparameterised within their component, see `MixtureLaw`.
     """
 
     def __init__(self, config: GaussianMixtureConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(
-            obs_dim, action_dim, chunk_size, data_limit=config.data_limit, data_noise=config.data_noise
+            obs_dim,
+            action_dim,
+            chunk_size,
+            data_limit=config.data_limit,
+            data_noise=config.data_noise,
+            linear_mean=config.linear_mean,
         )
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
         self.head = MixtureHead(config.width, config.components, chunk_size, action_dim)
-        self.whitening = ChunkWhitening(chunk_size, action_dim)
+        self.whitening = ChunkWhitening(chunk_size, action_dim, config.minimum_std)
 
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
@@ -67,17 +76,15 @@ class GaussianMixturePolicy(SquashedPolicy):
         """Draw components from `softmax(logits / temperature)`, then chunks; at temperature 0 the largest."""
         return self.whitening(self.predict(obs).draw(leading, temperature, generator))[0]
 
-    def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
+    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """Log-density of each step given those before it, [..., chunk]."""
-        v, log_det = self.whitening.inverse(u)
-        return self.predict(obs).step_log_prob(v) + log_det
+        white, log_det = self.whitening.inverse(v)
+        return self.predict(obs).step_log_prob(white) + log_det
 
-    @torch.no_grad()
-    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit the observation normaliser and the whitening of pre-tanh space."""
-        self.normalizer.fit(observations)
-        self.whitening.fit(atanh_clipped(actions, self.config.data_limit), valid)
+    def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
+        """Set the whitening, in whose units the network predicts."""
+        self.whitening.fit(v, valid)
 
     def predict(self, obs: Tensor) -> MixtureLaw:
-        """Law of whitened pre-tanh chunks."""
+        """Law of whitened v."""
         return self.head(encode(self.normalizer, self.encoder, obs))

@@ -1,4 +1,4 @@
-"""A linear regression of chunks on observations, fitted in closed form, as the place where a flow begins."""
+"""A linear regression of chunks on observations, fitted in closed form, from which a policy begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RIDGE = 1e-4
 
 
 class LinearMean(nn.Module):
-    """`m(x) = atanh(clip(W x + b, ±limit))`, [..., obs] → [..., chunk, action]; fitted once, not trained.
+    """`m(x) = clip(W x + b, ±limit)` or its atanh, [..., obs] → [..., chunk, action]; fitted, not trained.
 
     Commands that are absolute targets follow the measured pose: a wrist is told to go some millimetres from
     where it stands, wherever within a metre that is. What is left after the regression has the size of those
@@ -53,5 +53,11 @@ class LinearMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pre-tanh predictions [..., chunk, action] for normalised observations [..., obs]."""
-        prediction = torch.einsum("cao,...o->...ca", self.weight, x) + self.bias
-        return atanh_clipped(prediction, self.limit)
+        return atanh_clipped(self._predict(x), self.limit)
+
+    def actions(self, x: Tensor) -> Tensor:
+        """Predicted actions [..., chunk, action] in ±limit for normalised observations [..., obs]."""
+        return self._predict(x).clamp(-self.limit, self.limit)
+
+    def _predict(self, x: Tensor) -> Tensor:
+        return torch.einsum("cao,...o->...ca", self.weight, x) + self.bias

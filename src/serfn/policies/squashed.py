@@ -1,7 +1,8 @@
-"""What policies share whose density is known before the tanh: `a = tanh(u)`, `u` from a law with a density.
+"""What policies share whose density is known before the tanh: `a = tanh(m(obs) + v)`, `v` from such a law.
 
-The flow, the Gaussian and the mixture differ in that law alone. A subclass says how it draws `u` and what
-each step adds to the log-density; this class makes actions, likelihoods and the imitation loss of it.
+The flow, the Gaussian and the mixture differ in that law alone. A subclass says how it draws `v` and what
+each step adds to the log-density; this class makes actions, likelihoods and the imitation loss of it. `m` is
+a linear regression, or 0.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from serfn.policies.base import (
     check_temperature,
     weighted_mean_per_dimension,
 )
+from serfn.policies.linear_mean import LinearMean
 
 DENSITY_LIMIT = 1.0 - 1e-6
 """Densities are evaluated at |a| ≤ this: beyond it, float32 soon leaves atanh no digits and then no value."""
 
 
 class SquashedPolicy(LikelihoodPolicy):
-    """The law of `a = tanh(u)`, whose density follows from that of u.
+    """The law of `a = tanh(u)`, `u = m(obs) + v`, whose density follows from that of v.
 
-        log π(a | obs) = Σ_t [ log p(u_t | u_{<t}, obs) - Σ_dims log(1 - tanh² u_t) ],
+        log π(a | obs) = Σ_t [ log p(v_t | v_{<t}, obs) - Σ_dims log(1 - tanh² u_t) ],
 
     the sum over the valid steps: the density of a prefix is exact and does not depend on what stands behind.
 
@@ -38,43 +40,65 @@ class SquashedPolicy(LikelihoodPolicy):
         chunk_size: control steps per chunk.
         data_limit: imitated actions are clipped to ±this before atanh.
         data_noise: standard deviation of the dequantisation noise on imitated actions.
+        linear_mean: whether `m` is a `LinearMean`; otherwise it is 0.
     """
 
     def __init__(
-        self, obs_dim: int, action_dim: int, chunk_size: int, *, data_limit: float, data_noise: float
+        self,
+        obs_dim: int,
+        action_dim: int,
+        chunk_size: int,
+        *,
+        data_limit: float,
+        data_noise: float,
+        linear_mean: bool,
     ) -> None:
         super().__init__(obs_dim, action_dim, chunk_size)
         self.data_limit = data_limit
         self.data_noise = data_noise
+        self.linear_mean = LinearMean(obs_dim, chunk_size, action_dim, data_limit) if linear_mean else None
 
     @abstractmethod
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
-        """Draw pre-tanh chunks [*leading, chunk, action]; `obs` broadcasts against `leading`."""
+        """Draw v [*leading, chunk, action]; `obs` broadcasts against `leading`."""
 
     @abstractmethod
-    def step_log_prob_pre_tanh(self, obs: Tensor, u: Tensor) -> Tensor:
-        """Log-density of each step given those before it, [..., chunk], over u [..., chunk, action]."""
+    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+        """Log-density of each step given those before it, [..., chunk], over v [..., chunk, action]."""
+
+    @abstractmethod
+    def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
+        """Set the whitening of v from values [n, chunk, action] and their mask [n, chunk]."""
 
     def draw_with_density(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Draw as `draw` does, with the log-density of each step [*leading, chunk] at temperature 1."""
-        u = self.draw(obs, leading, temperature, generator)
-        return u, self.step_log_prob_pre_tanh(obs, u)
+        v = self.draw(obs, leading, temperature, generator)
+        return v, self.step_log_prob(obs, v)
+
+    @torch.no_grad()
+    def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit the normaliser, the regression if there is one, and the whitening of what it leaves."""
+        self.normalizer.fit(observations)
+        if self.linear_mean is not None:
+            self.linear_mean.fit(self.normalizer(observations), actions, valid)
+        self.fit_whitening(atanh_clipped(actions, self.data_limit) - self._shift(observations), valid)
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Draw chunks [batch, chunk, action]."""
         check_temperature(temperature)
-        return self.draw(obs, obs.shape[:-1], temperature, generator).tanh()
+        return (self.draw(obs, obs.shape[:-1], temperature, generator) + self._shift(obs)).tanh()
 
     def sample_candidates(
         self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
     ) -> Tensor:
         """Draw chunks [batch, count, chunk, action]."""
         check_temperature(temperature)
-        return self.draw(obs.unsqueeze(-2), (len(obs), count), temperature, generator).tanh()
+        obs = obs.unsqueeze(-2)
+        return (self.draw(obs, (len(obs), count), temperature, generator) + self._shift(obs)).tanh()
 
     def rsample_and_log_prob(
         self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator
@@ -93,8 +117,8 @@ class SquashedPolicy(LikelihoodPolicy):
         saturated actions.
         """
         check_temperature(temperature)
-        u, step_log_prob = self.draw_with_density(obs, obs.shape[:-1], temperature, generator)
-        return u, step_log_prob.sum(-1)
+        v, step_log_prob = self.draw_with_density(obs, obs.shape[:-1], temperature, generator)
+        return v + self._shift(obs), step_log_prob.sum(-1)
 
     def log_prob_pre_tanh(self, obs: Tensor, u: Tensor, valid: Tensor | None = None) -> Tensor:
         """Log-density over u [batch] of pre-tanh chunks [batch, chunk, action] or their valid prefixes."""
@@ -146,7 +170,10 @@ class SquashedPolicy(LikelihoodPolicy):
                 f"chunks have shape {tuple(u.shape)}: "
                 f"the last axes must be [{self.chunk_size}, {self.action_dim}]"
             )
-        return self.step_log_prob_pre_tanh(obs, u)
+        return self.step_log_prob(obs, u - self._shift(obs))
+
+    def _shift(self, obs: Tensor) -> Tensor | float:
+        return 0.0 if self.linear_mean is None else self.linear_mean(self.normalizer(obs))
 
 
 def check_data_preparation(data_limit: float, data_noise: float) -> None:

@@ -21,6 +21,7 @@ from serfn.policies.deterministic import DeterministicConfig
 from serfn.policies.diffusion import DiffusionConfig
 from serfn.policies.distilled import DistilledFlowConfig
 from serfn.policies.factory import PolicyConfig
+from serfn.policies.flow import FlowPolicyConfig
 from serfn.policies.flow_matching import FlowMatchingConfig
 from serfn.policies.gaussian import GaussianConfig
 from serfn.policies.gaussian_mixture import GaussianMixtureConfig
@@ -89,7 +90,26 @@ def method(name: str) -> Method:
 
 
 def _with_policy(policy: PolicyConfig) -> Change:
-    return lambda config: replace(config, policy=policy)
+    return lambda config: replace(config, policy=_with_data_settings(policy, config.policy))
+
+
+def _with_data_settings(policy: PolicyConfig, preset: PolicyConfig) -> PolicyConfig:
+    """Give a policy what the task's preset says about its data, where the policy has such a setting.
+
+    Without it a task that asks for precision would compare noise levels and not policies.
+    """
+    floor = preset.flow if isinstance(preset, FlowPolicyConfig) else preset
+    settings = {
+        name: getattr(source, name)
+        for name, source in (
+            ("data_limit", preset),
+            ("data_noise", preset),
+            ("linear_mean", preset),
+            ("minimum_std", floor),
+        )
+        if hasattr(source, name) and hasattr(policy, name)
+    }
+    return replace(policy, **settings)
 
 
 def _improved_by(improvement: Improvement) -> Change:
@@ -145,6 +165,11 @@ def _targets(*, candidates: int = 1, temperature: float = 1.0, smallest: bool = 
     )
 
 
+def _half_prior(config: TrainConfig) -> TrainConfig:
+    """Learn from demonstrations and own experience half and half."""
+    return replace(config, online=replace(config.online, online_fraction=0.5))
+
+
 def _single_steps(config: TrainConfig) -> TrainConfig:
     """Decide in every control step: chunks of one, so that the chunk critic is the usual one."""
     return replace(config, chunk_size=1)
@@ -197,6 +222,7 @@ _METHODS = (
             _single_steps,
             _with_policy(GaussianConfig()),
             _improved_by(SacConfig()),
+            _half_prior,
             _without_divergence_alarm,
             _targets(),
             _acting(candidates=1, temperature=1.0),
@@ -210,6 +236,7 @@ _METHODS = (
         (
             _with_policy(GaussianConfig()),
             _improved_by(SacConfig()),
+            _half_prior,
             _without_divergence_alarm,
             _targets(),
             _acting(candidates=1, temperature=1.0),
