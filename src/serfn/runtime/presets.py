@@ -97,12 +97,17 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
     the critic's gradient it lost the cube (docs/results/cube.md). Most of the critic's batches are own
     experience: nominal values are too high for the plant.
     """
-    acting = ActingConfig(candidates=8, temperature=0.7)
-    offline = ImprovementConfig(operator="advantage_weighted", anchor="nll", strength=0.1)
+    acting, curious = (
+        ActingConfig(candidates=16, temperature=0.5),
+        ActingConfig(candidates=16, temperature=0.7),
+    )
+    offline = ImprovementConfig(
+        operator="advantage_weighted", anchor="kl", strength=0.3, target_divergence=0.01
+    )
     online = ImprovementConfig(
         operator="advantage_weighted",
         anchor="kl",
-        strength=0.3,
+        strength=0.1,
         target_divergence=0.03,
         baseline_samples=2,
     )
@@ -115,7 +120,7 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         rewards=RewardConfig(scale=1 / 0.24, failure_value=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
-        agent=AgentConfig(discount=0.98),
+        agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=3e-4),
         imitation=ImitationConfig(steps=100 if smoke else 6000, batch_size=256),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
@@ -130,6 +135,7 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
             improvement=online,
             reference="round",
             acting=acting,
+            collecting=curious,
         ),
         loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),
         evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=8 if smoke else 16),
