@@ -258,7 +258,7 @@ def test_processes_stop_with_ctrl_c_and_continue(
     progress = Recorder()
     result = run_study(study, tmp_path / "out", cores=1, progress=progress)
     assert not result.failures
-    assert progress.done == progress.total
+    assert progress.done == progress.total <= 4 + 4 + 8, "what was done before is not counted"
     (run,) = load_study_record(tmp_path / "out").runs
     assert run.run.status["complete"]
     assert [point.stage for point in run.run.evaluations if point.final] == [

@@ -141,8 +141,10 @@ class _Schedule:
         self._waiting = list(pending)
         self._running: dict[str, Job] = {}
         self._failures: dict[str, str] = {}
-        self._total = sum(job.updates for job in plan.jobs)
-        self._complete = self._total - sum(job.updates for job in pending)
+        # Made before an interruption: counted neither as to do nor as done, so that the time left is right.
+        self._before = {job.name: self._updates(job) for job in pending}
+        self._total = sum(job.updates - self._before[job.name] for job in pending)
+        self._complete = 0
         self._count = len(plan.jobs)
         self._shown = 0
 
@@ -180,14 +182,16 @@ class _Schedule:
     def _ended(self, job: Job, failure: str | None) -> None:
         left = len(self._waiting) + len(self._running)
         if failure is None:
-            self._complete += job.updates
+            self._complete += job.updates - self._before[job.name]
             self._progress.note(f"{self._count - left} of {self._count}: {job.name}")
         else:
             self._failures[job.name] = failure
             self._progress.note(f"failed: {job.name}: {failure}")
 
     def _show(self) -> None:
-        done = self._complete + sum(self._updates(job) for job in self._running.values())
+        done = self._complete + sum(
+            self._updates(job) - self._before[job.name] for job in self._running.values()
+        )
         self._progress.advanced(PART, max(0, done - self._shown), {})
         self._shown = max(done, self._shown)
 
