@@ -87,9 +87,14 @@ def _learning(record: RunRecord, palette: Palette) -> Figure | None:
     figure, (axes,) = _figure(1, palette, height=3.2)
     before = {point.stage: point for point in record.finals() if point.stage != "online"}
     for index, (label, points) in enumerate(_by_acting(online).items()):
-        if "offline" in before and before["offline"].acting_label == label and points[0].robot_minutes > 0:
-            points = [before["offline"], *points]
-        _band(axes, points, palette.series[index % len(palette.series)], label)
+        color = palette.series[index % len(palette.series)]
+        path = [point for point in points if not point.final] or points
+        closing = [point for point in points if point not in path]
+        if "offline" in before and before["offline"].acting_label == label and path[0].robot_minutes > 0:
+            path = [before["offline"], *path]
+        _band(axes, path, color, label)
+        if closing:
+            _closing(axes, closing[-1], color, f"{label}, closing evaluation")
     if "imitation" in before:
         level = mean_t_interval(before["imitation"].result.scores)
         axes.axhspan(level.low, level.high, color=palette.text, alpha=0.12, lw=0)
@@ -171,6 +176,23 @@ def _band(axes: Axes, points: Sequence[EvaluationPoint], color: str, label: str)
         axes.plot(minutes, means, color=color, lw=2, marker="o", ms=4, label=label)
     else:
         axes.errorbar(minutes, means, [means - low, high - means], color=color, fmt="o", ms=4, label=label)
+
+
+def _closing(axes: Axes, point: EvaluationPoint, color: str, label: str) -> None:
+    """Draw the closing evaluation apart: it judges the policy that the last one of the path chose, anew."""
+    interval = mean_t_interval(point.result.scores)
+    axes.errorbar(
+        point.robot_minutes,
+        interval.mean,
+        yerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
+        marker="s",
+        markersize=6,
+        capsize=3,
+        ls="none",
+        color=color,
+        clip_on=False,
+        label=label,
+    )
 
 
 def _episode_axis(axes: Axes, points: Sequence[EvaluationPoint], palette: Palette) -> None:
