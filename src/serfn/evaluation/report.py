@@ -30,8 +30,8 @@ _MOST_ALARMS = 5
 """Alarms of one stage that the page shows."""
 
 _PLOT_WORDS = {
-    "learning": "Mean score of each evaluation with its 95% interval, against the robot time spent online. The square is the "
-    "closing evaluation of what the stage ended with, on starts that no other evaluation uses.",
+    "learning": "Mean score of each evaluation with its 95% interval, against the robot time spent online. "
+    "The square is the closing evaluation of what the stage ended with, on starts of its own.",
     "likelihood": "How likely the policy finds the recorded chunks, how far it has moved from its reference "
     "(the divergence, estimated on its own samples), and how strongly it is held.",
     "critic": "The critic's training error, and its values against the bound that the rewards allow. Values "
