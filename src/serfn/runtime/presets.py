@@ -127,8 +127,8 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
             steps=100 if smoke else 1500 if full else 600, improvement=offline, acting=acting
         ),
         online=OnlineConfig(
-            episodes=16 if smoke else 315 if full else 56,
-            updates_per_round=60 if smoke else 1000 if full else 900,
+            episodes=16 if smoke else 315 if full else 64,
+            updates_per_round=60 if smoke else 1000 if full else 800,
             online_fraction=0.9,
             policy_delay_rounds=1 if smoke else 2,
             evaluate_every=1 if smoke else 4,
