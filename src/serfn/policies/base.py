@@ -11,15 +11,25 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from serfn.policies.linear_mean import LinearMean
 from serfn.policies.normalizer import ObservationNormalizer
 
 Metrics = dict[str, Tensor]
 
 
 class ChunkPolicy(nn.Module, ABC):
-    """A conditional law over chunks of actions that can be sampled and fitted to demonstrations."""
+    """A conditional law over chunks of actions that can be sampled and fitted to demonstrations.
 
-    def __init__(self, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+    Args:
+        obs_dim: observation dimensions.
+        action_dim: action dimensions.
+        chunk_size: control steps per chunk.
+        mean_limit: bound of the actions that a `LinearMean` predicts; None is without one.
+    """
+
+    def __init__(
+        self, obs_dim: int, action_dim: int, chunk_size: int, *, mean_limit: float | None = None
+    ) -> None:
         super().__init__()
         for name, value in (("obs_dim", obs_dim), ("action_dim", action_dim), ("chunk_size", chunk_size)):
             if value < 1:
@@ -28,6 +38,15 @@ class ChunkPolicy(nn.Module, ABC):
         self.action_dim = action_dim
         self.chunk_size = chunk_size
         self.normalizer = ObservationNormalizer(obs_dim)
+        self.linear_mean = (
+            None if mean_limit is None else LinearMean(obs_dim, chunk_size, action_dim, mean_limit)
+        )
+
+    def fit_inputs(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit the normaliser, and the regression if there is one; arguments as of `fit_statistics`."""
+        self.normalizer.fit(observations)
+        if self.linear_mean is not None:
+            self.linear_mean.fit(self.normalizer(observations), actions, valid)
 
     @abstractmethod
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:

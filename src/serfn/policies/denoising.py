@@ -9,7 +9,6 @@ from torch import Tensor
 
 from serfn.flows.whitening import ChunkWhitening
 from serfn.policies.base import ChunkPolicy, base_noise, check_temperature
-from serfn.policies.linear_mean import LinearMean
 from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
 
 
@@ -39,11 +38,10 @@ class DenoisingPolicy(ChunkPolicy):
         linear_mean: bool,
         minimum_std: float,
     ) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size)
+        super().__init__(obs_dim, action_dim, chunk_size, mean_limit=1.0 if linear_mean else None)
         self.encoder = ObservationEncoder(obs_dim, width, encoder_depth)
         self.network = ChunkDenoiser(width, action_dim, chunk_size, width, depth)
         self.whitening = ChunkWhitening(chunk_size, action_dim, minimum_std)
-        self.linear_mean = LinearMean(obs_dim, chunk_size, action_dim, limit=1.0) if linear_mean else None
 
     @abstractmethod
     def generate(self, noise: Tensor, obs: Tensor) -> Tensor:
@@ -62,9 +60,7 @@ class DenoisingPolicy(ChunkPolicy):
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit the normaliser, the regression if there is one, and the whitening of what it leaves."""
-        self.normalizer.fit(observations)
-        if self.linear_mean is not None:
-            self.linear_mean.fit(self.normalizer(observations), actions, valid)
+        self.fit_inputs(observations, actions, valid)
         self.whitening.fit(actions - self.center(observations), valid)
 
     def center(self, obs: Tensor) -> Tensor | float:

@@ -19,7 +19,6 @@ from serfn.policies.base import (
     check_temperature,
     weighted_mean_per_dimension,
 )
-from serfn.policies.linear_mean import LinearMean
 from serfn.policies.networks import ObservationEncoder, encode
 
 NOISE_CLIP = 2.5
@@ -62,13 +61,11 @@ class DeterministicPolicy(ChunkPolicy):
     """
 
     def __init__(self, config: DeterministicConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size)
+        mean_limit = _MEAN_LIMIT if config.linear_mean else None
+        super().__init__(obs_dim, action_dim, chunk_size, mean_limit=mean_limit)
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
         self.output = nn.Linear(config.width, chunk_size * action_dim)
-        self.linear_mean = (
-            LinearMean(obs_dim, chunk_size, action_dim, _MEAN_LIMIT) if config.linear_mean else None
-        )
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Mean chunks plus clipped noise [batch, chunk, action]; at temperature 0 differentiable means."""
@@ -105,9 +102,7 @@ class DeterministicPolicy(ChunkPolicy):
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit the observation normaliser, and the regression if there is one."""
-        self.normalizer.fit(observations)
-        if self.linear_mean is not None:
-            self.linear_mean.fit(self.normalizer(observations), actions, valid)
+        self.fit_inputs(observations, actions, valid)
 
     def _noisy(self, mean: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
         check_temperature(temperature)

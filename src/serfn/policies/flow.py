@@ -66,14 +66,7 @@ class FlowPolicy(SquashedPolicy):
     """
 
     def __init__(self, config: FlowPolicyConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
-        super().__init__(
-            obs_dim,
-            action_dim,
-            chunk_size,
-            data_limit=config.data_limit,
-            data_noise=config.data_noise,
-            linear_mean=config.linear_mean,
-        )
+        super().__init__(config, obs_dim, action_dim, chunk_size)
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.encoder_width, config.encoder_depth)
         self.flow = ConditionalChunkFlow(config.flow, config.encoder_width, action_dim, chunk_size)

@@ -60,14 +60,7 @@ class GaussianPolicy(SquashedPolicy):
     """
 
     def __init__(self, config: GaussianConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
-        super().__init__(
-            obs_dim,
-            action_dim,
-            chunk_size,
-            data_limit=config.data_limit,
-            data_noise=config.data_noise,
-            linear_mean=config.linear_mean,
-        )
+        super().__init__(config, obs_dim, action_dim, chunk_size)
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
         self.output = nn.Linear(config.width, 2 * chunk_size * action_dim)

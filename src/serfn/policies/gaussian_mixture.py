@@ -57,14 +57,7 @@ class GaussianMixturePolicy(SquashedPolicy):
     """
 
     def __init__(self, config: GaussianMixtureConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
-        super().__init__(
-            obs_dim,
-            action_dim,
-            chunk_size,
-            data_limit=config.data_limit,
-            data_noise=config.data_noise,
-            linear_mean=config.linear_mean,
-        )
+        super().__init__(config, obs_dim, action_dim, chunk_size)
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
         self.head = MixtureHead(config.width, config.components, chunk_size, action_dim)

@@ -8,6 +8,7 @@ a linear regression, or 0.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +22,28 @@ from serfn.policies.base import (
     check_temperature,
     weighted_mean_per_dimension,
 )
-from serfn.policies.linear_mean import LinearMean
 
 DENSITY_LIMIT = 1.0 - 1e-6
 """Densities are evaluated at |a| ≤ this: beyond it, float32 soon leaves atanh no digits and then no value."""
+
+
+class SquashedConfig(Protocol):
+    """What a configuration says to a `SquashedPolicy`, whichever law it has."""
+
+    @property
+    def data_limit(self) -> float:
+        """Imitated actions are clipped to ±this before atanh."""
+        ...
+
+    @property
+    def data_noise(self) -> float:
+        """Standard deviation of the dequantisation noise on imitated actions."""
+        ...
+
+    @property
+    def linear_mean(self) -> bool:
+        """Whether `m` is a `LinearMean`; otherwise it is 0."""
+        ...
 
 
 class SquashedPolicy(LikelihoodPolicy):
@@ -35,28 +54,17 @@ class SquashedPolicy(LikelihoodPolicy):
     the sum over the valid steps: the density of a prefix is exact and does not depend on what stands behind.
 
     Args:
+        config: how data are prepared, and whether there is an `m`.
         obs_dim: observation dimensions.
         action_dim: action dimensions.
         chunk_size: control steps per chunk.
-        data_limit: imitated actions are clipped to ±this before atanh.
-        data_noise: standard deviation of the dequantisation noise on imitated actions.
-        linear_mean: whether `m` is a `LinearMean`; otherwise it is 0.
     """
 
-    def __init__(
-        self,
-        obs_dim: int,
-        action_dim: int,
-        chunk_size: int,
-        *,
-        data_limit: float,
-        data_noise: float,
-        linear_mean: bool,
-    ) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size)
-        self.data_limit = data_limit
-        self.data_noise = data_noise
-        self.linear_mean = LinearMean(obs_dim, chunk_size, action_dim, data_limit) if linear_mean else None
+    def __init__(self, config: SquashedConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+        mean_limit = config.data_limit if config.linear_mean else None
+        super().__init__(obs_dim, action_dim, chunk_size, mean_limit=mean_limit)
+        self.data_limit = config.data_limit
+        self.data_noise = config.data_noise
 
     @abstractmethod
     def draw(
@@ -82,9 +90,7 @@ class SquashedPolicy(LikelihoodPolicy):
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit the normaliser, the regression if there is one, and the whitening of what it leaves."""
-        self.normalizer.fit(observations)
-        if self.linear_mean is not None:
-            self.linear_mean.fit(self.normalizer(observations), actions, valid)
+        self.fit_inputs(observations, actions, valid)
         self.fit_whitening(atanh_clipped(actions, self.data_limit) - self._shift(observations), valid)
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
