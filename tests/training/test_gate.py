@@ -50,6 +50,13 @@ def test_clearly_worse_means_outside_the_interval() -> None:
     assert not clearly_worse(Score(9.0, 0.4, 16), best)
 
 
+def test_the_best_of_several_evaluations_must_be_missed_by_more() -> None:
+    best = Score(2.0, 0.3, 16)
+    # The normal quantile of 1 - 0.025 / 10 is 2.807, and 2.807 · hypot(0.4, 0.3) = 1.4035.
+    assert not clearly_worse(Score(0.61, 0.4, 16), best, evaluations=10)
+    assert clearly_worse(Score(0.59, 0.4, 16), best, evaluations=10)
+
+
 def test_reasons_are_written_for_people() -> None:
     decision = decide("online", Score(-1234.56, 60.0, 8), Score(-1500.0, 55.0, 8))
     assert decision.reason.endswith(

@@ -93,7 +93,7 @@ def decide(stage: str, candidate: Score, best: Score | None) -> GateDecision:
     if best is None:
         return GateDecision(stage, True, "first evaluated policy", candidate.mean, None)
     difference = candidate.mean - best.mean
-    noise = _noise(candidate, best)
+    noise = TWO_SIDED_95 * _error_of_difference(candidate, best)
     within = "within" if abs(difference) <= noise else "outside"
     change = (
         f"mean score {number(candidate.mean)} against {number(best.mean)}, {within} the 95% interval "
@@ -108,10 +108,20 @@ def decide(stage: str, candidate: Score, best: Score | None) -> GateDecision:
     )
 
 
-def clearly_worse(candidate: Score, best: Score) -> bool:
-    """Return whether `candidate` is below `best` by more than the 95% interval of their difference."""
-    return best.mean - candidate.mean > _noise(candidate, best)
+def clearly_worse(candidate: Score, best: Score, evaluations: int = 1) -> bool:
+    """Return whether `candidate` is below `best` by more than the interval of their difference.
+
+    The best of several evaluations is partly luck, and more so the more there were: the interval covers ``1 -
+    0.05 / evaluations`` (Bonferroni).
+
+    Args:
+        candidate: Score of the policy in question.
+        best: The highest score so far.
+        evaluations: How many evaluations `best` is the highest of.
+    """
+    quantile = statistics.NormalDist().inv_cdf(1 - 0.025 / evaluations)
+    return best.mean - candidate.mean > quantile * _error_of_difference(candidate, best)
 
 
-def _noise(a: Score, b: Score) -> float:
-    return TWO_SIDED_95 * math.hypot(a.standard_error, b.standard_error)
+def _error_of_difference(a: Score, b: Score) -> float:
+    return math.hypot(a.standard_error, b.standard_error)

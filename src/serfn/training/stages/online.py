@@ -82,6 +82,9 @@ class OnlineConfig:
             that have to pick from it hold the policy back.
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
+        delay_collecting: How the policy acts in those rounds; None is `collecting`. A critic that has not seen
+            the robot may prefer one way of doing the task for good; single samples show it all that the
+            policy does.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             the demonstrations that succeed.
@@ -107,6 +110,7 @@ class OnlineConfig:
     policy_latest_episodes: int | None = None
     policy_every: int = 3
     policy_delay_rounds: int = 1
+    delay_collecting: ActingConfig | None = None
     evaluate_every: int = 4
     imitate_best: bool = False
     improvement: Improvement = field(default_factory=ImprovementConfig)
@@ -141,7 +145,7 @@ class Online(Stage):
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
     policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
     last round without too many failures, the `best_policy` of all evaluations, that at the stage's start
-    included, with its `best_score` and the `best_critic` that chose for it, and whether values were `outside`
+    included, with its `best_score`, out of so many `evaluations`, and the `best_critic` that chose for it, and whether values were `outside`
     their bounds at the last report.
     """
 
@@ -181,6 +185,7 @@ class Online(Stage):
             "best_policy": ctx.agent.policy_state(),
             "best_critic": ctx.agent.critic_state(),
             "best_score": None if best is None else best.to_dict(),
+            "evaluations": 0 if best is None else 1,
             "outside": False,
         }
 
@@ -215,7 +220,7 @@ class Online(Stage):
         if ctx.collect is None:
             raise ConfigError("the online stage needs a way to collect episodes")
         with checkpoint_on_interrupt(ctx):
-            episodes = ctx.collect(ctx.actor(config.collecting or config.acting), count, state.episodes)
+            episodes = ctx.collect(ctx.actor(self._collecting(ctx)), count, state.episodes)
         ctx.hooks.keep_episodes(data["rounds"], episodes)
         add_online_episodes(ctx, episodes)
         data["rounds"] += 1
@@ -234,6 +239,12 @@ class Online(Stage):
         if config.reference == "round":
             ctx.agent.freeze_reference()
         checkpoint(ctx)
+
+    def _collecting(self, ctx: StageContext) -> ActingConfig:
+        config = self.config
+        usual = config.collecting or config.acting
+        delayed = ctx.state.stage_data["rounds"] < config.policy_delay_rounds
+        return config.delay_collecting or usual if delayed else usual
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
@@ -329,6 +340,8 @@ class Online(Stage):
         """
         data = ctx.state.stage_data
         best = None if data["best_score"] is None else Score(**data["best_score"])
+        earlier = data["evaluations"]
+        data["evaluations"] += 1
         if best is None or score.mean >= best.mean:
             data["best_score"], data["best_policy"] = score.to_dict(), ctx.agent.policy_state()
             data["best_critic"] = ctx.agent.critic_state()
@@ -340,7 +353,7 @@ class Online(Stage):
                 f"{self.name}: ends with its best evaluated policy, {number(best.mean)}; the last one was "
                 f"evaluated at {number(score.mean)}"
             )
-        elif clearly_worse(score, best):
+        elif clearly_worse(score, best, earlier):
             # The critic goes on: it has learnt what was wrong with the policy that is left.
             reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
             roll_back_policy(ctx, data["best_policy"], reason)
