@@ -82,8 +82,8 @@ class OnlineConfig:
             that have to pick from it hold the policy back.
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
-        delay_collecting: How the policy acts in those rounds; None is `collecting`. A critic that has not seen
-            the robot may prefer one way of doing the task for good; single samples show it all that the
+        delay_collecting: How the policy acts in those rounds; None is `collecting`. A critic that has not
+            seen the robot may prefer one way of doing the task for good; single samples show it all that the
             policy does.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
@@ -144,8 +144,8 @@ class Online(Stage):
 
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
     policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
-    last round without too many failures, the `best_policy` of all evaluations, that at the stage's start
-    included, with its `best_score`, out of so many `evaluations`, and the `best_critic` that chose for it, and whether values were `outside`
+    last round without too many failures, the `best_policy` of all `evaluations`, that at the stage's start
+    included, with its `best_score` and the `best_critic` that chose for it, and whether values were `outside`
     their bounds at the last report.
     """
 
