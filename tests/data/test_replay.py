@@ -194,24 +194,8 @@ def test_mixed_batches_keep_the_proportion_and_fall_back_to_prior_data() -> None
         mixed_batch(prior, online, 4, 1.5, rng)
 
 
-def test_the_latest_episodes_can_be_drawn_alone_also_after_evictions() -> None:
-    prior, online = ChunkReplay(SPEC, OBS_DIM, 2, 20), ChunkReplay(SPEC, OBS_DIM, 2, 7)
-    prior.add(episode(9, 5))
-    rng = np.random.default_rng(0)
-    for number, length in enumerate((4, 3, 2, 2)):
-        online.add(episode(number, length))
-        drawn = online.sample(60, rng, latest_episodes=2).obs
-        newest = [(n, step) for n in (number - 1, number) if n >= 0 for step in range((4, 3, 2, 2)[n])]
-        assert {(int(row[0]), int(row[1])) for row in drawn} == set(newest)
-    assert set(online.sample(60, rng, latest_episodes=50).obs[:, 0]) == {1.0, 2.0, 3.0}
-    batch = mixed_batch(prior, online, 40, 0.5, rng, latest_episodes=1)
-    assert set(batch.obs[:20, 0]) == {9.0} and set(batch.obs[20:, 0]) == {3.0}
-
-
 def test_impossible_requests_are_refused() -> None:
     replay = ChunkReplay(SPEC, OBS_DIM, 2, 5)
-    with pytest.raises(DataError, match="cannot be combined"):
-        replay.sample(1, np.random.default_rng(0), imitable_only=True, latest_episodes=1)
     with pytest.raises(DataError, match="holds no steps"):
         replay.sample(1, np.random.default_rng(0))
     with pytest.raises(DataError, match="6 steps, more than the replay's capacity of 5"):

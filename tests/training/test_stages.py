@@ -457,39 +457,6 @@ def test_the_rounds_of_delay_may_be_collected_in_another_way(
     assert collected == [single, single, best_of]
 
 
-@pytest.mark.parametrize("latest", [4, None])
-def test_the_policy_may_learn_from_the_latest_episodes_while_the_critic_sees_all(
-    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, latest: int | None
-) -> None:
-    online = dataclasses.replace(
-        toy_config().online, online_fraction=1.0, batch_size=200, policy_latest_episodes=latest
-    )
-    episode_of: dict[bytes, int] = {}
-    seen: dict[str, list[set[int]]] = {"critic_step": [], "policy_step": []}
-
-    def collect(actor: Any, count: int, first_episode: int) -> list[Any]:
-        episodes = surroundings.collect(actor, count, first_episode)
-        for number, episode in enumerate(episodes, first_episode):
-            episode_of.update((row.tobytes(), number) for row in episode.observations)
-        return episodes
-
-    def watch(agent: Any, name: str) -> None:
-        step = getattr(agent, name)
-
-        def watched(batch: Any, *args: Any) -> Any:
-            seen[name].append({episode_of.get(row.tobytes(), -1) for row in batch.obs.numpy()})
-            return step(batch, *args)
-
-        setattr(agent, name, watched)
-
-    session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=None, collect=collect)
-    for name in seen:
-        watch(session.context.agent, name)
-    session.run(["imitation", "critic_warmup", "online"])
-    assert seen["critic_step"][-1] == set(range(12))
-    assert seen["policy_step"][-1] == (set(range(8, 12)) if latest else set(range(12)))
-
-
 @pytest.mark.parametrize("operator", ["advantage_weighted", "own_samples"])
 @pytest.mark.parametrize("anchor", ["kl", "nll"])
 def test_other_operators_run_through_all_stages(

@@ -131,7 +131,6 @@ class ChunkReplay:
         rng: np.random.Generator,
         *,
         imitable_only: bool = False,
-        latest_episodes: int | None = None,
         window_observations: bool = False,
     ) -> ChunkBatch:
         """Draw windows with replacement, uniformly over the stored steps as their starts.
@@ -140,15 +139,12 @@ class ChunkReplay:
             batch: Number of windows.
             rng: Source of the draws.
             imitable_only: Draw from imitable episodes only.
-            latest_episodes: Draw from this many of the latest episodes only; None draws from all.
             window_observations: Also return `window_obs`.
 
         Raises:
-            DataError: There is no step to draw from, or both restrictions are asked for.
+            DataError: There is no step to draw from.
         """
-        if imitable_only and latest_episodes is not None:
-            raise DataError("imitable_only and latest_episodes cannot be combined; leave one out")
-        stored = self.num_imitable_steps if imitable_only else self._num_latest_steps(latest_episodes)
+        stored = self.num_imitable_steps if imitable_only else len(self)
         if stored == 0:
             kind = "imitable " if imitable_only else ""
             raise DataError(f"the replay holds no {kind}steps (of {len(self)}); add such episodes first")
@@ -156,7 +152,7 @@ class ChunkReplay:
         if imitable_only:
             steps = self._imitable_steps[(self._first_imitable + draws) % self.capacity_steps]
         else:
-            steps = self._next_step - stored + draws
+            steps = self._first_step + draws
         return self._gather(steps, window_observations)
 
     def windows(self, starts: np.ndarray, *, window_observations: bool = False) -> ChunkBatch:
@@ -254,12 +250,6 @@ class ChunkReplay:
         self._next_step += length
         self._next_episode += 1
 
-    def _num_latest_steps(self, episodes: int | None) -> int:
-        if episodes is None or episodes >= self.num_episodes:
-            return len(self)
-        latest = np.arange(self._next_episode - episodes, self._next_episode)
-        return int(self._lengths[latest % len(self._lengths)].sum())
-
     def _evict_oldest(self) -> None:
         slot = self._first_episode % len(self._terminated)
         length = int(self._lengths[slot])
@@ -347,7 +337,6 @@ def mixed_batch(
     online_fraction: float,
     rng: np.random.Generator,
     *,
-    latest_episodes: int | None = None,
     window_observations: bool = False,
 ) -> ChunkBatch:
     """Draw a batch from prior data and online experience in a fixed proportion.
@@ -360,7 +349,6 @@ def mixed_batch(
         batch: Number of windows; the prior ones come first.
         online_fraction: Share of online windows in [0, 1], rounded to a whole number of windows.
         rng: Source of the draws.
-        latest_episodes: Take own experience from this many of the latest episodes only; None takes all.
         window_observations: Also return `window_obs`.
 
     Raises:
@@ -371,9 +359,10 @@ def mixed_batch(
     from_online = round(batch * online_fraction) if len(online) else 0
     if from_online == 0:
         return prior.sample(batch, rng, window_observations=window_observations)
-    own = online.sample(
-        from_online, rng, latest_episodes=latest_episodes, window_observations=window_observations
-    )
     if from_online == batch:
-        return own
-    return prior.sample(batch - from_online, rng, window_observations=window_observations).joined(own)
+        return online.sample(batch, rng, window_observations=window_observations)
+    parts = (
+        prior.sample(batch - from_online, rng, window_observations=window_observations),
+        online.sample(from_online, rng, window_observations=window_observations),
+    )
+    return parts[0].joined(parts[1])

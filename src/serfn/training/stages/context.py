@@ -210,18 +210,10 @@ class StageContext:
         batch = self.prior.sample(size, self.rng, imitable_only=some, window_observations=windows)
         return self.agent.tensors(batch)
 
-    def mixed_batch(
-        self, size: int, online_fraction: float, latest_episodes: int | None = None
-    ) -> TensorBatch:
-        """Draw demonstrations and own experience, all or the latest, in a fixed proportion for one update."""
+    def mixed_batch(self, size: int, online_fraction: float) -> TensorBatch:
+        """Draw demonstrations and own experience in a fixed proportion for one update."""
         windows = self.agent.critic.needs_window_observations
         batch = mixed_batch(
-            self.prior,
-            self.online,
-            size,
-            online_fraction,
-            self.rng,
-            latest_episodes=latest_episodes,
-            window_observations=windows,
+            self.prior, self.online, size, online_fraction, self.rng, window_observations=windows
         )
         return self.agent.tensors(batch)

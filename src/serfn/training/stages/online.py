@@ -77,9 +77,6 @@ class OnlineConfig:
         batch_size: Transitions per update.
         online_fraction: Share of own experience in the critic's batches; the rest are demonstrations.
         policy_online_fraction: Share of own experience in the batches that improve the policy.
-        policy_latest_episodes: The policy's own experience comes from this many of the latest episodes; None
-            takes all. What an early policy did is rarely better than what the present one does, and weights
-            that have to pick from it hold the policy back.
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
         delay_collecting: How the policy acts in those rounds; None is `collecting`. A critic that has not
@@ -107,7 +104,6 @@ class OnlineConfig:
     batch_size: int = 192
     online_fraction: float = 0.5
     policy_online_fraction: float = 1.0
-    policy_latest_episodes: int | None = None
     policy_every: int = 3
     policy_delay_rounds: int = 1
     delay_collecting: ActingConfig | None = None
@@ -132,8 +128,6 @@ class OnlineConfig:
         for name in ("online_fraction", "policy_online_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
-        if self.policy_latest_episodes is not None:
-            check_steps(policy_latest_episodes=self.policy_latest_episodes)
         for name in ("policy_delay_rounds", "evaluate_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
@@ -251,9 +245,8 @@ class Online(Stage):
         batch = ctx.mixed_batch(config.batch_size, config.online_fraction)
         metrics = agent.critic_step(batch)
         if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
-            latest = config.policy_latest_episodes
-            if latest is not None or config.policy_online_fraction != config.online_fraction:
-                batch = ctx.mixed_batch(config.batch_size, config.policy_online_fraction, latest)
+            if config.policy_online_fraction != config.online_fraction:
+                batch = ctx.mixed_batch(config.batch_size, config.policy_online_fraction)
             metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), config.improvement)
         return metrics
 
