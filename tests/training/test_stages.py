@@ -440,23 +440,6 @@ def test_episodes_may_be_collected_by_another_way_of_acting_than_is_evaluated(
     assert set(collected) == {warm} and set(evaluated) == {calm}
 
 
-def test_the_rounds_of_delay_may_be_collected_in_another_way(
-    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
-    collected: list[ActingConfig] = []
-
-    def collect(actor: Any, episodes: int, first_episode: int) -> list[Any]:
-        collected.append(actor.acting)
-        return surroundings.collect(actor, episodes, first_episode)
-
-    single, best_of = ActingConfig(candidates=1), ActingConfig(candidates=5)
-    online = dataclasses.replace(
-        toy_config().online, policy_delay_rounds=2, delay_collecting=single, acting=best_of
-    )
-    surroundings.make_session(toy_config(online=online), tmp_path, collect=collect).run()
-    assert collected == [single, single, best_of]
-
-
 @pytest.mark.parametrize("operator", ["advantage_weighted", "own_samples"])
 @pytest.mark.parametrize("anchor", ["kl", "nll"])
 def test_other_operators_run_through_all_stages(

@@ -210,7 +210,6 @@ def session_config(trained: TrainConfig, policy: Path, config: RobotRunConfig) -
     online: OnlineConfig = dataclasses.replace(
         trained.online,
         collecting=None,
-        delay_collecting=None,
         episodes=_NEVER,
         robot_minutes=None,
         episodes_per_round=learning.episodes_per_round,

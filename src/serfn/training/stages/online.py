@@ -79,9 +79,6 @@ class OnlineConfig:
         policy_online_fraction: Share of own experience in the batches that improve the policy.
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
-        delay_collecting: How the policy acts in those rounds; None is `collecting`. A critic that has not
-            seen the robot may prefer one way of doing the task for good; single samples show it all that the
-            policy does.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             the demonstrations that succeed.
@@ -106,7 +103,6 @@ class OnlineConfig:
     policy_online_fraction: float = 1.0
     policy_every: int = 3
     policy_delay_rounds: int = 1
-    delay_collecting: ActingConfig | None = None
     evaluate_every: int = 4
     imitate_best: bool = False
     improvement: Improvement = field(default_factory=ImprovementConfig)
@@ -214,7 +210,7 @@ class Online(Stage):
         if ctx.collect is None:
             raise ConfigError("the online stage needs a way to collect episodes")
         with checkpoint_on_interrupt(ctx):
-            episodes = ctx.collect(ctx.actor(self._collecting(ctx)), count, state.episodes)
+            episodes = ctx.collect(ctx.actor(config.collecting or config.acting), count, state.episodes)
         ctx.hooks.keep_episodes(data["rounds"], episodes)
         add_online_episodes(ctx, episodes)
         data["rounds"] += 1
@@ -233,12 +229,6 @@ class Online(Stage):
         if config.reference == "round":
             ctx.agent.freeze_reference()
         checkpoint(ctx)
-
-    def _collecting(self, ctx: StageContext) -> ActingConfig:
-        config = self.config
-        usual = config.collecting or config.acting
-        delayed = ctx.state.stage_data["rounds"] < config.policy_delay_rounds
-        return config.delay_collecting or usual if delayed else usual
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
