@@ -440,6 +440,36 @@ def test_episodes_may_be_collected_by_another_way_of_acting_than_is_evaluated(
     assert set(collected) == {warm} and set(evaluated) == {calm}
 
 
+def test_step_sizes_cool_down_over_the_offline_stage_and_within_every_online_round(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    usual = toy_config()
+    config = toy_config(
+        offline=dataclasses.replace(usual.offline, schedule="cosine"),
+        online=dataclasses.replace(usual.online, schedule="cosine"),
+    )
+    session = surroundings.make_session(config, tmp_path, evaluate=None)
+    agent = session.context.agent
+    rates: dict[str, list[tuple[float, float]]] = {"offline": [], "online": []}
+    step = agent.critic_step
+
+    def watched(batch: Any) -> Any:
+        if session.state.stage in rates:
+            optimizers = (agent._policy.optimizer, agent._critic.optimizer)
+            policy, critic = (optimizer.param_groups[0]["lr"] for optimizer in optimizers)
+            rates[session.state.stage].append((policy, critic))
+        return step(batch)
+
+    agent.critic_step = watched
+    session.run()
+    peaks = np.array([config.agent.policy_learning_rate, config.agent.critic_learning_rate])
+    # From 1 to a twentieth along half a cosine: in its middle, .05 + .95 / 2.
+    offline, online = np.array(rates["offline"]) / peaks, np.array(rates["online"]) / peaks
+    assert offline[[0, 12]] == pytest.approx(np.array([[1.0] * 2, [0.525] * 2]))
+    assert online[[0, 6, 12, 18, 24]] == pytest.approx(np.array([[1.0] * 2, [0.525] * 2] * 2 + [[1.0] * 2]))
+    assert (np.diff(offline[:, 0]) < 0).all() and (np.diff(online[:12, 1]) < 0).all()
+
+
 @pytest.mark.parametrize("operator", ["advantage_weighted", "own_samples"])
 @pytest.mark.parametrize("anchor", ["kl", "nll"])
 def test_other_operators_run_through_all_stages(

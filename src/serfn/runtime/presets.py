@@ -120,16 +120,20 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         rewards=RewardConfig(scale=1 / 0.24, failure_value=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
-        agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=3e-4),
+        agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=6e-4),
         imitation=ImitationConfig(steps=100 if smoke else 6000 if full else 4000, batch_size=256),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000 if full else 1500),
         offline=OfflineConfig(
-            steps=100 if smoke else 1500 if full else 600, improvement=offline, acting=acting
+            steps=100 if smoke else 1500 if full else 600,
+            schedule="cosine",
+            improvement=offline,
+            acting=acting,
         ),
         online=OnlineConfig(
             episodes=16 if smoke else 315 if full else 64,
             updates_per_round=60 if smoke else 1000 if full else 800,
             online_fraction=0.9,
+            schedule="cosine",
             policy_delay_rounds=1 if smoke else 2,
             evaluate_every=1 if smoke else 4,
             improvement=online,

@@ -289,6 +289,11 @@ class Agent:
         """Set the step size of the policy's following updates."""
         self._policy.set_learning_rate(value)
 
+    def set_learning_rates(self, share: float = 1.0) -> None:
+        """Set the step sizes of policy and critic to a share of the configured ones."""
+        self._policy.set_learning_rate(share * self.config.policy_learning_rate)
+        self._critic.set_learning_rate(share * self.config.critic_learning_rate)
+
     def policy_state(self) -> Tree:
         """Return a copy of what a rollback of the policy restores: its weights and optimiser state."""
         return copy.deepcopy(self._policy.state_dict())

@@ -8,7 +8,7 @@ from typing import ClassVar
 from serfn.training.acting import ActingConfig
 from serfn.training.improvement import Improvement, ImprovementConfig
 from serfn.training.losses import Metrics
-from serfn.training.stages.base import Stage, check_steps, run_updates
+from serfn.training.stages.base import Schedule, Stage, check_steps, run_updates, scheduled_rate
 from serfn.training.stages.context import StageContext, StageName
 
 
@@ -19,6 +19,7 @@ class OfflineConfig:
     Attributes:
         steps: Critic updates.
         batch_size: Transitions per update.
+        schedule: How the step sizes of policy and critic change over the stage.
         policy_every: Critic updates per policy update.
         improvement: How the policy improves; the reference is the policy at the stage's start.
         acting: How the policy acts in the evaluation.
@@ -29,6 +30,7 @@ class OfflineConfig:
 
     steps: int = 1500
     batch_size: int = 192
+    schedule: Schedule = "constant"
     policy_every: int = 3
     improvement: Improvement = field(default_factory=ImprovementConfig)
     acting: ActingConfig = field(default_factory=ActingConfig)
@@ -62,10 +64,9 @@ class Offline(Stage):
     def train(self, ctx: StageContext) -> None:
         """Run the updates that remain."""
         config, agent = self.config, ctx.agent
-        # Again after a resume: step sizes are not part of a checkpoint.
-        agent.set_policy_learning_rate(agent.config.policy_learning_rate)
 
         def update(step: int) -> Metrics:
+            agent.set_learning_rates(scheduled_rate(config.schedule, 1.0, step, config.steps))
             batch = ctx.prior_batch(config.batch_size)
             metrics = agent.critic_step(batch)
             if (step + 1) % config.policy_every == 0:

@@ -18,12 +18,14 @@ from serfn.training.gate import Score, clearly_worse
 from serfn.training.improvement import Improvement, ImprovementConfig
 from serfn.training.losses import Metrics
 from serfn.training.stages.base import (
+    Schedule,
     Stage,
     check_steps,
     checkpoint,
     checkpoint_on_interrupt,
     roll_back_policy,
     run_updates,
+    scheduled_rate,
 )
 from serfn.training.stages.context import StageContext, StageName
 
@@ -77,6 +79,8 @@ class OnlineConfig:
         batch_size: Transitions per update.
         online_fraction: Share of own experience in the critic's batches; the rest are demonstrations.
         policy_online_fraction: Share of own experience in the batches that improve the policy.
+        schedule: How the step sizes of policy and critic change within a round. `cosine` cools them down, so
+            that what collects the next round is not one noisy iterate.
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
         evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
@@ -101,6 +105,7 @@ class OnlineConfig:
     batch_size: int = 192
     online_fraction: float = 0.5
     policy_online_fraction: float = 1.0
+    schedule: Schedule = "constant"
     policy_every: int = 3
     policy_delay_rounds: int = 1
     evaluate_every: int = 4
@@ -182,7 +187,6 @@ class Online(Stage):
     def train(self, ctx: StageContext) -> None:
         """Run the rounds that remain."""
         data, per_round = ctx.state.stage_data, self.config.updates_per_round
-        ctx.agent.set_policy_learning_rate(ctx.agent.config.policy_learning_rate)
         while True:
             if ctx.state.step == data["rounds"] * per_round:
                 if data["closed"] < data["rounds"]:
@@ -232,6 +236,8 @@ class Online(Stage):
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
+        in_round = step - (ctx.state.stage_data["rounds"] - 1) * config.updates_per_round
+        agent.set_learning_rates(scheduled_rate(config.schedule, 1.0, in_round, config.updates_per_round))
         batch = ctx.mixed_batch(config.batch_size, config.online_fraction)
         metrics = agent.critic_step(batch)
         if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
