@@ -289,7 +289,7 @@ class Agent:
         """Set the step size of the policy's following updates."""
         self._policy.set_learning_rate(value)
 
-    def set_learning_rates(self, share: float = 1.0) -> None:
+    def set_learning_rates(self, share: float) -> None:
         """Set the step sizes of policy and critic to a share of the configured ones."""
         self._policy.set_learning_rate(share * self.config.policy_learning_rate)
         self._critic.set_learning_rate(share * self.config.critic_learning_rate)

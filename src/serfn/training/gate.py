@@ -18,8 +18,6 @@ from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import DataError
 from serfn.core.words import number
 
-TWO_SIDED_95 = 1.96
-
 
 @dataclass(frozen=True)
 class Score:
@@ -93,7 +91,7 @@ def decide(stage: str, candidate: Score, best: Score | None) -> GateDecision:
     if best is None:
         return GateDecision(stage, True, "first evaluated policy", candidate.mean, None)
     difference = candidate.mean - best.mean
-    noise = TWO_SIDED_95 * _error_of_difference(candidate, best)
+    noise = _noise(candidate, best)
     within = "within" if abs(difference) <= noise else "outside"
     change = (
         f"mean score {number(candidate.mean)} against {number(best.mean)}, {within} the 95% interval "
@@ -119,9 +117,10 @@ def clearly_worse(candidate: Score, best: Score, evaluations: int = 1) -> bool:
         best: The highest score so far.
         evaluations: How many evaluations `best` is the highest of.
     """
-    quantile = statistics.NormalDist().inv_cdf(1 - 0.025 / evaluations)
-    return best.mean - candidate.mean > quantile * _error_of_difference(candidate, best)
+    return best.mean - candidate.mean > _noise(candidate, best, evaluations)
 
 
-def _error_of_difference(a: Score, b: Score) -> float:
-    return math.hypot(a.standard_error, b.standard_error)
+def _noise(a: Score, b: Score, comparisons: int = 1) -> float:
+    """Half the interval of the difference of two means, at ``1 - 0.05 / comparisons``."""
+    quantile = statistics.NormalDist().inv_cdf(1 - 0.025 / comparisons)
+    return quantile * math.hypot(a.standard_error, b.standard_error)
