@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.model import NUM_JOINTS
-from serfn.tasks.orca_hand.plant import Plant
+from serfn.tasks.orca_hand.plant import Plant, Pushes
 from serfn.tasks.orca_hand.rotation import quaternion_to_matrix
 from serfn.tasks.orca_hand.scissors import OrcaScissorsTape
 from serfn.tasks.orca_hand.scissors_conditions import DIFFICULTIES, PLANTS
@@ -136,6 +136,19 @@ def test_pushes_move_the_machine_but_not_what_was_commanded() -> None:
     np.testing.assert_allclose(pushed.simulation.targets, targets, atol=1e-6)
     wrist = _slice(still, "wrist_position")[:3]
     assert 0.001 < np.abs(calm[wrist] - shaken[wrist]).max() < 0.05
+
+
+def test_every_second_push_closes_the_grip_by_a_share_of_its_bound() -> None:
+    closing = np.array([0.0, 1.0, -0.5])
+    pushes = Pushes(
+        Plant(push_rate_hz=20.0, push_grip_rad=0.8), 20.0, np.array([True, False, False]), closing
+    )
+    pushes.reset(np.random.default_rng(0))
+    offsets = np.unique([pushes.next() for _ in range(2000)], axis=0)
+    shares = offsets[:, 1]
+    np.testing.assert_allclose(offsets, shares[:, None] * closing)
+    assert shares.min() == 0.0 and 0.7 < shares.max() <= 0.8
+    assert np.std(shares[shares > 0]) == pytest.approx(0.8 / np.sqrt(12), rel=0.15)
 
 
 def test_nothing_but_contact_and_gravity_acts_on_the_scissors(env: OrcaScissorsTape) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serfn.core.errors import ConfigError
+from serfn.tasks.orca_hand.model import JOINTS
 from serfn.tasks.orca_hand.scissors import OrcaScissorsTape
 from serfn.tasks.orca_hand.scissors_demonstrator import (
     Phase,
@@ -14,6 +15,7 @@ from serfn.tasks.orca_hand.scissors_demonstrator import (
     draw_style,
     make_demonstrator,
 )
+from serfn.tasks.orca_hand.scissors_postures import grip_postures
 from serfn.tasks.orca_hand.scissors_reading import read
 
 
@@ -46,6 +48,46 @@ def test_without_noise_it_cuts_the_tape_in_the_order_of_its_phases(
     assert info["is_success"]
     order = get_args(Phase)
     assert phases == sorted(phases, key=order.index)
+
+
+def disturbed(
+    env: OrcaScissorsTape, *, phase: str, after: int = 0, steps: int, disturbance: np.ndarray
+) -> tuple[list[str], dict]:
+    """Return all phases and the last info of an episode whose commands are disturbed once.
+
+    The disturbance is added in `steps` steps, from `after` steps of a phase on.
+    """
+    demonstrator = ScissorsDemonstrator(Style(), np.random.default_rng(0))
+    observation, info = env.reset(seed=0)
+    phases: list[str] = []
+    for _ in range(360):
+        action = demonstrator.act(observation)
+        phases.append(demonstrator.phase)
+        if phases.count(phase) > after and steps:
+            action, steps = action + disturbance, steps - 1
+        observation, _, terminated, truncated, info = env.step(action.astype(np.float32))
+        if terminated or truncated:
+            break
+    return phases, info
+
+
+def test_blades_that_closed_before_the_tape_leave_open_again_and_cut(env: OrcaScissorsTape) -> None:
+    closing = np.concatenate([np.zeros(6), 1.2 * grip_postures().closing()])
+    phases, info = disturbed(env, phase="advance", after=6, steps=10, disturbance=closing)
+    released = phases.index("release")
+    assert "close" not in phases[:released]
+    assert phases[-1] == "close"
+    assert info["is_success"]
+
+
+def test_a_thumb_that_missed_its_loop_withdraws_and_goes_in_again(env: OrcaScissorsTape) -> None:
+    bent = np.zeros(23)
+    bent[6 + JOINTS.index("thumb_dip")] = 1.2
+    phases, info = disturbed(env, phase="insert", steps=10, disturbance=bent)
+    withdrawn = phases.index("withdraw")
+    assert "hook" not in phases[:withdrawn]
+    assert phases.index("lift") > withdrawn
+    assert info["is_success"]
 
 
 def test_the_same_seed_acts_the_same(env: OrcaScissorsTape) -> None:

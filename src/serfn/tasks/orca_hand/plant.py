@@ -14,7 +14,7 @@ import numpy as np
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.model import Collision
 
-PUSH_FIELDS = ("push_rate_hz", "push_m", "push_rad")
+PUSH_FIELDS = ("push_rate_hz", "push_m", "push_rad", "push_grip_rad")
 """Fields of `Plant` that only tasks with `Pushes` heed."""
 
 _PUSH_STEPS = (3, 9)
@@ -42,6 +42,8 @@ class Plant:
             rad/s).
         push_rate_hz: how often the machine is pushed out of its way for a moment (see `Pushes`).
         push_m, push_rad: standard deviation of a push, for slides and hinges.
+        push_grip_rad: furthest that a push closes what the hand holds, where the task says what that means;
+            every second push does, by a uniform share of it.
     """
 
     collision: Collision = "capsules"
@@ -59,6 +61,7 @@ class Plant:
     push_rate_hz: float = 0.0
     push_m: float = 0.0
     push_rad: float = 0.0
+    push_grip_rad: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("motor_gain", "friction", "object_mass", "hinge_friction"):
@@ -157,10 +160,14 @@ class Pushes:
     the machine.
     """
 
-    def __init__(self, plant: Plant, control_hz: float, slides: np.ndarray) -> None:
-        """Prepare for motors of which `slides` [motors] bool are slides, the others hinges."""
+    def __init__(self, plant: Plant, control_hz: float, slides: np.ndarray, closing: np.ndarray) -> None:
+        """Prepare for motors of which `slides` [motors] bool are slides, the others hinges.
+
+        `closing` [motors] is how targets change when the hand closes what it holds by 1 rad.
+        """
         self._chance = plant.push_rate_hz / control_hz
         self._scale = np.where(slides, plant.push_m, plant.push_rad)
+        self._closing = plant.push_grip_rad * closing
 
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode without a push; a plant that does not push draws nothing from `rng`."""
@@ -175,4 +182,5 @@ class Pushes:
         if self._chance and self._rng.random() < self._chance:
             self._left = int(self._rng.integers(*_PUSH_STEPS))
             self._offset = self._scale * self._rng.standard_normal(len(self._scale))
+            self._offset += max(0.0, self._rng.uniform(-1, 1)) * self._closing
         return self._offset

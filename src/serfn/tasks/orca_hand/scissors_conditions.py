@@ -11,7 +11,7 @@ from serfn.tasks.orca_hand.plant import Plant
 PLANTS: dict[str, Plant] = {
     "nominal": Plant(),
     "weak": Plant(motor_gain=0.7),
-    "pushed": Plant(push_rate_hz=0.5, push_m=0.01, push_rad=0.07),
+    "pushed": Plant(push_rate_hz=0.5, push_m=0.01, push_rad=0.07, push_grip_rad=1.0),
     "field": Plant(
         motor_gain=0.5,
         friction=0.6,

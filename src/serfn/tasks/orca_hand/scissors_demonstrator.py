@@ -2,9 +2,11 @@
 
 It acts on the observation and keeps no clock: the phase and the next command follow from where hand, scissors
 and tape are *now*, so that a policy without memory can learn them, and a missed insertion or a slipped blade
-is answered as a person would: by looking again. All that it remembers is the opening angle that its fingers
-were last told, which the motor torques of the observation show too. Its style is drawn per episode, so that a
-set of demonstrations has several modes, and its hand trembles.
+is answered as a person would: by looking again. Where a way back begins, hand or scissors show it until it
+ends: a thumb that has missed its loop stays bent, blades that have met no tape stay closed. All that it
+remembers is the opening angle that its fingers were last told, which the motor torques of the observation
+show too. Its style is drawn per episode, so that a set of demonstrations has several modes, and its hand
+trembles.
 
 Wrist commands lead the measured wrist towards a goal by a bounded distance, hence at a bounded speed. Finger
 commands lie on the solved curve of `scissors_postures`.
@@ -26,14 +28,17 @@ from serfn.tasks.orca_hand.scissors_geometry import (
     approach_rotation,
     rotation_angles,
 )
-from serfn.tasks.orca_hand.scissors_postures import GRIP_JOINTS, grip_postures
+from serfn.tasks.orca_hand.scissors_postures import GRIP_INDICES, GRIP_JOINTS, grip_postures
 from serfn.tasks.orca_hand.scissors_reading import Reading, read
 from serfn.tasks.orca_hand.scissors_state import CUT_AT_M, NUM_MOTORS
 
 Approach = Literal["front", "above"]
 Order = Literal["turn_first", "move_first"]
 Opening = Literal["early", "late"]
-Phase = Literal["approach", "insert", "hook", "squeeze", "lift", "transport", "align", "advance", "close"]
+Phase = Literal[
+    "approach", "insert", "hook", "withdraw", "squeeze", "lift",
+    "transport", "align", "advance", "close", "release",
+]  # fmt: skip
 
 NOISE_LEVELS = (0.0, 0.5, 1.0)
 SPEEDS = (1.0, 1.5)
@@ -41,12 +46,13 @@ SPEEDS = (1.0, 1.5)
 STANDOFF_M = 0.085
 """Distance along the scissors' normal at which the fingers stand before the loops."""
 OVER_INSERTION_M = 0.010
+FUNNEL_M, PLAY_M, PLAY_RAD = (-0.06, -0.02), (0.003, 0.010), (0.08, 0.4)
+"""How far the hand may be aside and askew, before the loops and inside them, by depth along their normal."""
 BEFORE_TAPE_M = 0.09
 LIFT_M = 0.13
 OPEN_RAD, WIDE_RAD, SQUEEZE_RAD, CLOSED_RAD = 0.40, 0.52, -0.25, -0.5
-OPENING_STEP_RAD, CLOSING_STEP_RAD = 0.025, 0.03
+OPENING_STEP_RAD, CLOSING_LEAD_RAD = 0.025, 0.6
 
-_GRIP = np.array([JOINTS.index(name) for name in GRIP_JOINTS])
 _THUMB_TIP = JOINTS.index("thumb_dip")
 _HOOK_RAD = {"thumb_dip": 0.7, "index_pip": -0.15, "middle_pip": -0.15, "index_mcp": 0.04, "middle_mcp": 0.04}
 """The thumb bends around its loop; the fingers stretch, or their loop works its way towards the palm."""
@@ -147,18 +153,29 @@ class ScissorsDemonstrator:
         x, depth, z = scissors.T @ (now.wrist[:3] - centre)
         aside, askew = float(np.hypot(x, z)), _angle_between(hand, now.hand_rotation)
         hooked = self._hooked(now)
+        opening, speed = float(np.clip(now.angle, 0.0, OPEN_RAD)), self.style.speed
+        if hooked > 0.3 and not now.thumb_inside:
+            # Back with a bent thumb, which is stretched where nothing is in its way.
+            goal, near = now.wrist[:3] - 0.03 * normal, depth > FUNNEL_M[0]
+            lead = 0.0085 * speed if near else 0.0
+            return _Intent("withdraw", goal, now.wrist[3:], lead, 0.0, opening, hook=near)
         if depth > 0.001 and aside < 0.012 and (hooked > 0.3 or depth > 0.005):
             return self._grasp(now, hooked)
         angles = rotation_angles(hand @ HAND_AXES.T) + self._insertion_error_rad
-        opening = float(np.clip(now.angle, 0.0, OPEN_RAD))
-        speed, error = self.style.speed, scissors @ self._insertion_error_m
-        inside = depth > -0.068 and aside < 0.012 and askew < (0.2 if depth < -0.05 else 0.5)
-        if inside or (depth > -0.10 and aside < 0.004 and askew < 0.05):
+        error = scissors @ self._insertion_error_m
+        if depth > -0.10 and aside < 0.03:
             # Loops that the fingertips already touch turn with them: following would turn them further.
             if depth > -0.05:
                 angles = now.wrist[3:] + 0.2 * (angles - now.wrist[3:])
-            goal = centre + OVER_INSERTION_M * normal + error
-            return _Intent("insert", goal, angles, 0.0085 * speed, 0.1 * speed, opening, hook=False)
+            # A funnel: the further aside or askew, the further back.
+            play_m, play_rad = np.interp(depth, FUNNEL_M, PLAY_M), np.interp(depth, FUNNEL_M, PLAY_RAD)
+            back = float(np.clip(max(15 * (aside - play_m), 0.5 * (askew - play_rad)), 0.0, STANDOFF_M))
+            phase: Phase = "insert" if back < 0.01 else "approach"
+            goal = centre + (OVER_INSERTION_M if phase == "insert" else -back) * normal + error
+            way = goal - now.wrist[:3]
+            along = normal @ way * normal
+            goal = now.wrist[:3] + 2 * (way - along) + along
+            return _Intent(phase, goal, angles, 0.0085 * speed, 0.1 * speed, opening, hook=False)
         goal = centre - STANDOFF_M * normal + error
         way = goal - now.wrist[:3]
         if self.style.approach == "above":
@@ -200,12 +217,17 @@ class ScissorsDemonstrator:
         offset = goal_rotation.T @ (now.scissors_position - now.tape_position) - [self._cut_at_m, 0.0, 0.0]
         before, aside = offset[0], float(np.hypot(*offset[1:]))
         askew = _angle_between(goal_rotation, scissors)
-        begun = self._opening < OPEN_RAD - 0.05
-        if before < 0.02 and aside < 0.015 and (begun or np.linalg.norm(offset) < 0.006):
-            opening = max(self._opening - CLOSING_STEP_RAD * speed, CLOSED_RAD)
+        if now.angle < 0.03 and before < 0.06 and aside < 0.06:
+            # Closed beside the tape: nothing fits between the blades, so they leave before they open again.
+            goal = now.wrist[:3] + 0.03 * axis
+            return _Intent("release", goal, now.wrist[3:], 0.0085 * speed, 0.0, SQUEEZE_RAD, hook=True)
+        around = before < 0.012 and aside < 0.010
+        closing = now.angle < 0.15 and before < 0.020 and aside < 0.015
+        if before > -0.025 and (around or closing):
+            opening = max(now.angle - CLOSING_LEAD_RAD, CLOSED_RAD)
             return _Intent("close", at_tape, angles, 0.005, 0.02, opening, hook=True, gain=0.35)
-        wider = min(self._opening + OPENING_STEP_RAD * speed, OPEN_RAD if now.angle > 0.26 else WIDE_RAD)
-        open_enough = now.angle > 0.25
+        wider = min(self._opening + OPENING_STEP_RAD * speed, WIDE_RAD if now.angle < 0.3 else OPEN_RAD)
+        open_enough = now.angle > 0.18
         standoff = BEFORE_TAPE_M
         if open_enough and before < 0.1 and aside < 0.03:
             # A funnel: the further aside or askew, the further back.
@@ -227,7 +249,7 @@ class ScissorsDemonstrator:
     def _fingers(self, intent: _Intent) -> np.ndarray:
         """Return the joint targets [17] in rad."""
         targets = _posture(_HOOK_RAD if intent.hook else {}) + _posture(_ASIDE_RAD)
-        targets[_GRIP] += self._grip.posture(intent.opening)
+        targets[GRIP_INDICES] += self._grip.posture(intent.opening)
         return targets
 
     def _hooked(self, now: Reading) -> float:

@@ -22,6 +22,7 @@ import numpy as np
 import orca_sim
 
 from serfn.core.errors import ConfigError
+from serfn.tasks.orca_hand.model import JOINTS, NUM_JOINTS
 from serfn.tasks.orca_hand.scissors_geometry import SCISSORS, ScissorsGeometry, rotation_y
 
 GRIP_JOINTS = (
@@ -30,6 +31,8 @@ GRIP_JOINTS = (
     "middle_abd", "middle_mcp", "middle_pip",
 )  # fmt: skip
 """The joints of the three fingers that work the scissors; the others stay as they are."""
+GRIP_INDICES = np.array([JOINTS.index(name) for name in GRIP_JOINTS])
+"""Where they stand among all joints of the hand."""
 
 _LINKS = ("right_thumb_dp", "right_index_ip", "right_middle_ip")
 _JOINT_MARGIN_RAD = 0.02
@@ -104,6 +107,13 @@ class GripPostures:
         node = int(np.clip(np.searchsorted(angles, angle_rad) - 1, 0, len(angles) - 2))
         share = (angle_rad - angles[node]) / (angles[node + 1] - angles[node])
         return (1 - share) * self.joints_rad[node] + share * self.joints_rad[node + 1]
+
+    def closing(self) -> np.ndarray:
+        """Return how the hand's joints [17] move per radian by which the scissors close, on average."""
+        opened = 0.4
+        change = np.zeros(NUM_JOINTS)
+        change[GRIP_INDICES] = (self.posture(0.0) - self.posture(opened)) / opened
+        return change
 
     def scissors_in_hand(self, angle_rad: float) -> np.ndarray:
         """Return the rotation [3, 3] of the held scissors in the hand frame; their pivot is `pivot_m`."""

@@ -29,6 +29,7 @@ class Reading:
         tape_position: the tape's middle as it was put up [3].
         tape_yaw, tape_pitch: the tape's orientation in rad.
         case_position: centre of the case's rim [3].
+        thumb_inside: whether the thumb passes through its loop.
         grasped, retrieved: whether these stages were achieved.
     """
 
@@ -42,6 +43,7 @@ class Reading:
     tape_yaw: float
     tape_pitch: float
     case_position: np.ndarray
+    thumb_inside: bool
     grasped: bool
     retrieved: bool
 
@@ -64,6 +66,7 @@ def read(observation: np.ndarray) -> Reading:
         tape_yaw=float(np.arctan2(values[_INDEX["tape_yaw.sin"]], values[_INDEX["tape_yaw.cos"]])),
         tape_pitch=float(values[_INDEX["tape_pitch"]]),
         case_position=values[_first("case_position", "x", 3)],
+        thumb_inside=bool(values[_INDEX["pierced.thumb"]] > 0.5),
         grasped=bool(values[_STAGES["grasp"]] > 0.5),
         retrieved=bool(values[_STAGES["retrieve"]] > 0.5),
     )

@@ -30,6 +30,7 @@ from serfn.tasks.orca_hand.scissors_geometry import (
     rotation_y,
     rotation_z,
 )
+from serfn.tasks.orca_hand.scissors_postures import grip_postures
 from serfn.tasks.orca_hand.scissors_scene import TAPE_NODES, compiled_scene
 from serfn.tasks.orca_hand.scissors_state import ScissorsState
 from serfn.tasks.orca_hand.simulation import CONTROL_HZ, NOMINAL_MOTOR_GAIN, HandSimulation
@@ -68,7 +69,9 @@ class ScissorsSimulation(HandSimulation):
         super().__init__(scene, plant, physics, [*wrist, *range(NUM_JOINTS)], play)
         self.cut_rule = CutRule()
         self._nominal, model = scene, self.model
-        self._pushes = Pushes(plant, CONTROL_HZ, np.arange(len(self.targets)) < 3)
+        slides = np.arange(len(self.targets)) < 3
+        closing = np.concatenate([np.zeros(NUM_WRIST_JOINTS), grip_postures().closing()])
+        self._pushes = Pushes(plant, CONTROL_HZ, slides, closing)
         self._joints = np.array(
             [model.joint(name).qposadr[0] for name in (*WRIST_JOINTS, *map(link_body, JOINTS))]
         )
