@@ -150,14 +150,16 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     """Scissors and tape: +1 per stage, the cut as if paid ever after; 50 online episodes.
 
     The wrist is commanded over a metre and must meet the loops within millimetres: the flow begins from a
-    regression, and imitated actions get a fraction of the usual noise. Demonstrations are pushed out of their
-    way, so that they show how to come back. Two seconds of recorded rewards in the critic's targets carry a
-    reward at the end to the start of an episode in a few steps.
+    regression and from a base that follows the observation, and imitated actions get a fraction of the usual
+    noise. Demonstrations are pushed out of their way, so that they show how to come back. Two seconds of
+    recorded rewards in the critic's targets carry a reward at the end to the start of an episode in a few
+    steps.
 
-    The policy is held close to the clone, and the critic chooses among its chunks: at KL / D of 0.07 it was
-    no better than the clone, and along the Q-gradient it lost its precision (docs/results/scissors.md).
+    The policy is held close to the clone and acts with one sample: at KL / D of 0.07 it was no better than
+    the clone, along the Q-gradient it lost its precision, and chunks that the critic chose did worse
+    (docs/results/scissors.md).
     """
-    acting, calm = ActingConfig(candidates=8, temperature=0.5), ActingConfig(candidates=1, temperature=0.5)
+    acting = ActingConfig(candidates=1, temperature=0.5)
     improvement = ImprovementConfig(
         operator="advantage_weighted", anchor="kl", strength=1.0, target_divergence=0.01
     )
@@ -171,6 +173,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         rewards=RewardConfig(success_value=1.0),
         policy=FlowPolicyConfig(
             flow=FlowConfig(couplings=4, width=192, minimum_std=0.01),
+            base_components=4,
             linear_mean=True,
             encoder_width=192,
             data_noise=0.003,
@@ -178,15 +181,19 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(return_steps=40),
         imitation=ImitationConfig(
-            steps=100 if smoke else 5000, batch_size=128, successes_only=True, acting=calm
+            steps=100 if smoke else 5000, batch_size=128, successes_only=True, acting=acting
         ),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
-            steps=100 if smoke else 1500 if full else 600, improvement=improvement, acting=acting
+            steps=100 if smoke else 1500 if full else 600,
+            schedule="cosine",
+            improvement=improvement,
+            acting=acting,
         ),
         online=OnlineConfig(
             episodes=16 if smoke else 50,
             updates_per_round=60 if smoke else 800,
+            schedule="cosine",
             policy_delay_rounds=1,
             evaluate_every=1 if smoke else 2,
             improvement=improvement,
