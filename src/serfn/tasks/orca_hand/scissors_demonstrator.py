@@ -173,6 +173,7 @@ class ScissorsDemonstrator:
             phase: Phase = "insert" if back < 0.01 else "approach"
             goal = centre + (OVER_INSERTION_M if phase == "insert" else -back) * normal + error
             way = goal - now.wrist[:3]
+            # Aside counts twice, so that it is worked off before the way in is over.
             along = normal @ way * normal
             goal = now.wrist[:3] + 2 * (way - along) + along
             return _Intent(phase, goal, angles, 0.0085 * speed, 0.1 * speed, opening, hook=False)
