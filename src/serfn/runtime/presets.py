@@ -156,8 +156,8 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     steps.
 
     The policy is held close to the clone and acts with one sample: at KL / D of 0.07 it was no better than
-    the clone, along the Q-gradient it lost its precision, and chunks that the critic chose did worse
-    (docs/results/scissors.md).
+    the clone, along the Q-gradient it lost its precision, and chunks that the critic chose were not shown to
+    do better (docs/results/scissors.md).
     """
     acting = ActingConfig(candidates=1, temperature=0.5)
     improvement = ImprovementConfig(

@@ -146,7 +146,10 @@ class ScissorsDemonstrator:
         return np.concatenate([wrist, self._fingers(intent)]) + self._tremor
 
     def _before_retrieval(self, now: Reading) -> _Intent:
-        """Stand before the loops, go in along their normal, hook the thumb, squeeze, pull out of the case."""
+        """Stand before the loops, go in along their normal, hook the thumb, squeeze, pull out of the case.
+
+        A thumb that bends without being in its loop has missed it: the hand goes back and stretches it.
+        """
         scissors, normal = now.scissors_rotation, now.scissors_rotation[:, 1]
         hand = scissors @ self._grip.scissors_in_hand(max(now.angle, 0.0)).T
         centre = now.scissors_position + hand @ (WRIST_CENTRE_M - self._grip.pivot_m)
@@ -160,24 +163,12 @@ class ScissorsDemonstrator:
             lead = 0.0085 * speed if near else 0.0
             return _Intent("withdraw", goal, now.wrist[3:], lead, 0.0, opening, hook=near)
         if depth > 0.001 and aside < 0.012 and (hooked > 0.3 or depth > 0.005):
-            return self._grasp(now, hooked)
+            return self._grasp(now, hooked, opening)
         angles = rotation_angles(hand @ HAND_AXES.T) + self._insertion_error_rad
-        error = scissors @ self._insertion_error_m
+        centre = centre + scissors @ self._insertion_error_m
         if depth > -0.10 and aside < 0.03:
-            # Loops that the fingertips already touch turn with them: following would turn them further.
-            if depth > -0.05:
-                angles = now.wrist[3:] + 0.2 * (angles - now.wrist[3:])
-            # A funnel: the further aside or askew, the further back.
-            play_m, play_rad = np.interp(depth, FUNNEL_M, PLAY_M), np.interp(depth, FUNNEL_M, PLAY_RAD)
-            back = float(np.clip(max(15 * (aside - play_m), 0.5 * (askew - play_rad)), 0.0, STANDOFF_M))
-            phase: Phase = "insert" if back < 0.01 else "approach"
-            goal = centre + (OVER_INSERTION_M if phase == "insert" else -back) * normal + error
-            way = goal - now.wrist[:3]
-            # Aside counts twice, so that it is worked off before the way in is over.
-            along = normal @ way * normal
-            goal = now.wrist[:3] + 2 * (way - along) + along
-            return _Intent(phase, goal, angles, 0.0085 * speed, 0.1 * speed, opening, hook=False)
-        goal = centre - STANDOFF_M * normal + error
+            return self._enter(now, centre, angles, depth=depth, aside=aside, askew=askew, opening=opening)
+        goal = centre - STANDOFF_M * normal
         way = goal - now.wrist[:3]
         if self.style.approach == "above":
             goal[2] += np.clip(np.hypot(way[0], way[1]) - 0.015, 0.0, 0.10)
@@ -185,10 +176,39 @@ class ScissorsDemonstrator:
             goal -= normal * np.clip(np.linalg.norm(way - normal * (normal @ way)) - 0.012, 0.0, 0.07)
         return _Intent("approach", goal, angles, 0.025 * speed, 0.1 * speed, opening, hook=False)
 
-    def _grasp(self, now: Reading, hooked: float) -> _Intent:
+    def _enter(
+        self,
+        now: Reading,
+        centre: np.ndarray,
+        angles: np.ndarray,
+        *,
+        depth: float,
+        aside: float,
+        askew: float,
+        opening: float,
+    ) -> _Intent:
+        """Go in through a funnel: the further aside or askew, the further back.
+
+        `centre` [3] and `angles` [3] are where the wrist is to hold the loops; the hand stands `depth` from
+        there along their normal, `aside` (m) and `askew` (rad).
+        """
+        normal, speed = now.scissors_rotation[:, 1], self.style.speed
+        # Loops that the fingertips already touch turn with them: following would turn them further.
+        if depth > -0.05:
+            angles = now.wrist[3:] + 0.2 * (angles - now.wrist[3:])
+        play_m, play_rad = np.interp(depth, FUNNEL_M, PLAY_M), np.interp(depth, FUNNEL_M, PLAY_RAD)
+        back = float(np.clip(max(15 * (aside - play_m), 0.5 * (askew - play_rad)), 0.0, STANDOFF_M))
+        phase: Phase = "insert" if back < 0.01 else "approach"
+        way = centre + (OVER_INSERTION_M if phase == "insert" else -back) * normal - now.wrist[:3]
+        # Aside counts twice, so that it is worked off before the way in is over.
+        along = normal @ way * normal
+        goal = now.wrist[:3] + 2 * (way - along) + along
+        return _Intent(phase, goal, angles, 0.0085 * speed, 0.1 * speed, opening, hook=False)
+
+    def _grasp(self, now: Reading, hooked: float, opening: float) -> _Intent:
         still = (now.wrist[:3], now.wrist[3:], 0.0, 0.0)
         if hooked < 0.6:
-            return _Intent("hook", *still, opening=float(np.clip(now.angle, 0.0, OPEN_RAD)), hook=True)
+            return _Intent("hook", *still, opening=opening, hook=True)
         if not now.grasped:
             return _Intent("squeeze", *still, opening=SQUEEZE_RAD, hook=True)
         return self._lift(now)

@@ -109,7 +109,7 @@ class GripPostures:
         return (1 - share) * self.joints_rad[node] + share * self.joints_rad[node + 1]
 
     def closing(self) -> np.ndarray:
-        """Return how the hand's joints [17] move per radian by which the scissors close, on average."""
+        """Return how the hand's joints [17] move per radian as the scissors close from 0.4 rad."""
         opened = 0.4
         change = np.zeros(NUM_JOINTS)
         change[GRIP_INDICES] = (self.posture(0.0) - self.posture(opened)) / opened
