@@ -354,7 +354,7 @@ def test_one_bad_round_is_waited_out_and_a_second_returns_to_the_last_calm_polic
 def test_an_evaluation_clearly_below_the_best_returns_the_policy(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    interim = iter([5.0, 1.0, 4.9])
+    interim = iter([4.0, 5.0, 1.0, 4.9])
 
     def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
         score = 5.0 if final else next(interim)
@@ -374,7 +374,7 @@ def test_an_evaluation_clearly_below_the_best_returns_the_policy(
 def test_the_stage_ends_with_its_best_evaluated_policy_and_the_critic_that_chose_for_it(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    interim, evaluated = iter([1.0, 1.4, 1.2]), []
+    interim, evaluated = iter([0.5, 1.0, 1.4, 1.2]), []
 
     def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
         if stage == "online":
@@ -389,11 +389,33 @@ def test_the_stage_ends_with_its_best_evaluated_policy_and_the_critic_that_chose
     )
     session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=evaluate)
     session.run()
-    _, best, last, final = evaluated
+    _, _, best, last, final = evaluated
     for part in ("flow.", "critic."):
         assert any(not torch.equal(best[name], last[name]) for name in best if name.startswith(part))
     assert all(torch.equal(best[name], final[name]) for name in best)
     assert any("best evaluated policy, 1.9" in note for note in surroundings.notes)
+
+
+def test_the_stage_returns_to_its_start_where_nothing_after_it_scored_higher_on_the_same_starts(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    # The starts between are easier than the closing ones: judged against those, every policy would be better.
+    interim, evaluated = iter([3.0, 2.9, 2.8, 2.9]), []
+
+    def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
+        if stage == "online":
+            evaluated.append(session.context.agent.policy_state()["module"])
+        score = 1.0 if final else next(interim)
+        return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
+
+    online = OnlineConfig(
+        episodes=12, episodes_per_round=4, updates_per_round=12, batch_size=16, evaluate_every=1
+    )
+    session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=evaluate)
+    session.run()
+    start, *_, last, final = evaluated
+    assert any(not torch.equal(start[name], last[name]) for name in start)
+    assert all(torch.equal(start[name], final[name]) for name in start)
 
 
 def test_robot_time_ends_the_online_stage(

@@ -83,7 +83,8 @@ class OnlineConfig:
             that what collects the next round is not one noisy iterate.
         policy_every: Critic updates per policy update.
         policy_delay_rounds: First rounds in which only the critic learns.
-        evaluate_every: Rounds between evaluations; 0 evaluates at the end of the stage only.
+        evaluate_every: Rounds between evaluations, the first of which comes before any round, so that later
+            ones are compared with it; 0 evaluates at the end of the stage only.
         imitate_best: Under the `nll` anchor, imitate own successes (or the best quarter) beside
             the demonstrations that succeed.
         improvement: How the policy improves.
@@ -139,8 +140,8 @@ class Online(Stage):
 
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
     policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
-    last round without too many failures, the `best_policy` of all `evaluations`, that at the stage's start
-    included, with its `best_score` and the `best_critic` that chose for it, and whether values were `outside`
+    last round without too many failures, the number of `evaluations` and the `best_policy` of all, that at the
+    stage's start included, with its `best_score` and the `best_critic` that chose for it, and whether values were `outside`
     their bounds at the last report.
     """
 
@@ -168,8 +169,6 @@ class Online(Stage):
                 "the online stage needs a way to collect episodes; pass collect, or leave the stage out"
             )
         ctx.agent.freeze_reference(self.config.improvement.strength)
-        # The policy at the start is the best one so far where gates are enforced, and was evaluated as such.
-        best = ctx.state.best if ctx.enforce_gates else None
         ctx.state.stage_data = {
             "rounds": 0,
             "closed": 0,
@@ -179,14 +178,16 @@ class Online(Stage):
             "calm_policy": ctx.agent.policy_state(),
             "best_policy": ctx.agent.policy_state(),
             "best_critic": ctx.agent.critic_state(),
-            "best_score": None if best is None else best.to_dict(),
-            "evaluations": 0 if best is None else 1,
+            "best_score": None,
+            "evaluations": 0,
             "outside": False,
         }
 
     def train(self, ctx: StageContext) -> None:
         """Run the rounds that remain."""
         data, per_round = ctx.state.stage_data, self.config.updates_per_round
+        if data["rounds"] == data["evaluations"] == 0:
+            self._evaluate_start(ctx)
         while True:
             if ctx.state.step == data["rounds"] * per_round:
                 if data["closed"] < data["rounds"]:
@@ -311,16 +312,37 @@ class Online(Stage):
             roll_back_policy(ctx, data["calm_policy"], reason)
             data["recent_failures"] = []
 
+    def _evaluate_start(self, ctx: StageContext) -> None:
+        """Evaluate the policy that the stage begins with on the starts on which later ones are judged.
+
+        A set of starts is easier or harder than another: only on the same ones does a change show. Where
+        gates are enforced, that policy is the one to beat.
+        """
+        score = self._evaluate(ctx) if self.config.evaluate_every > 0 else None
+        if score is None:
+            return
+        if ctx.enforce_gates:
+            self._judge(ctx, score)
+        checkpoint(ctx)
+
     def _close_round(self, ctx: StageContext) -> None:
         """Evaluate if it is time, and judge the policy by it."""
         every, data = self.config.evaluate_every, ctx.state.stage_data
         due = every > 0 and (data["rounds"] % every == 0 or self._finished(ctx))
-        if due and ctx.evaluate is not None:
-            with checkpoint_on_interrupt(ctx):
-                result = ctx.evaluate(ctx.actor(self.config.acting), stage=self.name, final=False)
-            self._judge(ctx, Score.of(result.scores))
+        score = self._evaluate(ctx) if due else None
+        if score is not None:
+            self._judge(ctx, score)
         data["closed"] = data["rounds"]
         checkpoint(ctx)
+
+    def _evaluate(self, ctx: StageContext) -> Score | None:
+        """Return the score of the present policy on the interim starts; None if nobody evaluates."""
+        if ctx.evaluate is None:
+            return None
+        with checkpoint_on_interrupt(ctx):
+            result = ctx.evaluate(ctx.actor(self.config.acting), stage=self.name, final=False)
+        ctx.state.stage_data["evaluations"] += 1
+        return Score.of(result.scores)
 
     def _judge(self, ctx: StageContext, score: Score) -> None:
         """Remember the best policy; return to it from one that is clearly worse, and at the end in any case.
@@ -329,8 +351,6 @@ class Online(Stage):
         """
         data = ctx.state.stage_data
         best = None if data["best_score"] is None else Score(**data["best_score"])
-        earlier = data["evaluations"]
-        data["evaluations"] += 1
         if best is None or score.mean >= best.mean:
             data["best_score"], data["best_policy"] = score.to_dict(), ctx.agent.policy_state()
             data["best_critic"] = ctx.agent.critic_state()
@@ -342,7 +362,7 @@ class Online(Stage):
                 f"{self.name}: ends with its best evaluated policy, {number(best.mean)}; the last one was "
                 f"evaluated at {number(score.mean)}"
             )
-        elif clearly_worse(score, best, earlier):
+        elif clearly_worse(score, best, data["evaluations"] - 1):
             # The critic goes on: it has learnt what was wrong with the policy that is left.
             reason = f"evaluated at {number(score.mean)}, clearly below {number(best.mean)}"
             roll_back_policy(ctx, data["best_policy"], reason)
