@@ -27,7 +27,7 @@ from serfn.runtime.evaluate import evaluate, load_actor
 from serfn.runtime.presets import Budget, preset, preset_for_environment
 from serfn.runtime.progress import SILENT, Progress
 from serfn.runtime.train import RunResult, train
-from serfn.training.acting import BestOfNActor
+from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.config import TrainConfig
 from serfn.training.stages.context import StageName
 
@@ -126,4 +126,4 @@ class Serfn:
     def save(self, path: str | Path) -> None:
         """Write the best policy as a bundle that needs no run folder."""
         actor = self.actor
-        save_bundle(path, actor.policy, actor.task, {"temperature": actor.acting.temperature})
+        save_bundle(path, actor.policy, actor.task, sampling(actor.acting))

@@ -17,14 +17,16 @@ from serfn.data.store.store import EpisodeStore
 from serfn.data.store.writer import Recording
 from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.budget import InteractionBudget
+from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.robot.clock import ManualClock
 from serfn.robot.keyboard import KeyboardOperator
 from serfn.robot.teleoperation import KeyboardJog
 from serfn.runtime.actor import RobotActor
 from serfn.runtime.robot_config import LearningConfig, RobotRunConfig
-from serfn.runtime.robot_fit import session_limits
+from serfn.runtime.robot_fit import execution_as_trained, session_limits
 from serfn.runtime.robot_folder import RobotFolder, create
 from serfn.runtime.robot_session import SilentWatcher
+from serfn.training.acting import ActingConfig
 
 FAKE = {"joints": 2, "control_hz": 50.0}
 WAIT_S = 600
@@ -315,6 +317,14 @@ def test_policies_that_do_not_fit_are_refused(make_session: Callable[..., RobotF
     folder = make_session(robot_options={"joints": 3})
     with pytest.raises(ConfigError, match="trained for it"):
         RobotActor(folder)
+
+
+def test_a_session_executes_as_many_steps_of_a_chunk_as_training_did_unless_it_says_otherwise() -> None:
+    trained = ActingConfig(n_action_steps=2)
+    assert execution_as_trained(ExecutionConfig(), trained).n_action_steps == 2
+    assert execution_as_trained(ExecutionConfig(), ActingConfig()).n_action_steps is None
+    for said in (ExecutionConfig(n_action_steps=3), ExecutionConfig("asynchronous", lead_steps=1)):
+        assert execution_as_trained(said, trained) == said
 
 
 def test_hardware_needs_a_limits_file() -> None:

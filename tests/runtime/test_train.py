@@ -15,13 +15,16 @@ import torch
 
 from serfn.core.errors import CheckpointError, ConfigError, DataError, SerfnError
 from serfn.data.formats.npz import load_npz, save_npz
+from serfn.data.store.store import EpisodeStore
 from serfn.evaluation.run_record import load_run
 from serfn.policies.bundle import load_bundle
 from serfn.runtime.evaluate import evaluate, load_actor
 from serfn.runtime.train import train
+from serfn.training.acting import ActingConfig
 from serfn.training.checkpoint import read_tree, resolve
 from serfn.training.config import TrainConfig
 from serfn.training.stages.context import STAGES
+from serfn.training.stages.imitation import ImitationConfig
 
 
 class Recorder:
@@ -79,6 +82,33 @@ def test_a_run_writes_its_folder(make_config: Callable[..., TrainConfig], tmp_pa
     assert [row["stage"] for row in table] == [row["stage"] for row in record.metrics]
     assert list((folder / "tensorboard").iterdir())
     assert load_bundle(folder / "policy").spec.id == "toy/Reach-v0"
+
+
+def test_episodes_are_collected_with_as_many_steps_of_each_chunk_as_the_way_of_acting_says(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = make_config()
+    collecting = ActingConfig(candidates=2, n_action_steps=3)
+    folder = tmp_path / "run"
+    train(
+        dataclasses.replace(config, online=dataclasses.replace(config.online, collecting=collecting)),
+        folder,
+        films=False,
+    )
+    episodes = list(EpisodeStore(folder / "experience").episodes())
+    assert len(episodes) == 6
+    for episode in episodes:
+        assert np.flatnonzero(episode.chunk_starts).tolist() == [0, 3, 6]
+
+
+def test_a_bundle_remembers_how_many_steps_of_each_chunk_are_executed(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    acting = ActingConfig(candidates=1, temperature=0.6, n_action_steps=3)
+    config = make_config(imitation=ImitationConfig(steps=8, batch_size=16, acting=acting))
+    train(config, tmp_path / "run", films=False, stages=["imitation"])
+    assert load_actor(tmp_path / "run")[0].acting == acting
+    assert load_actor(tmp_path / "run/policy")[0].acting == acting
 
 
 @pytest.mark.parametrize("interrupt_at", [5, 14, 21])

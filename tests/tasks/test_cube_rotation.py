@@ -8,8 +8,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from serfn.core.errors import ConfigError
-from serfn.tasks.orca_hand.cube_rotation import DROP_PENALTY_RAD, OrcaCubeRotation
-from serfn.tasks.orca_hand.cube_simulation import GRASP_RAD, OBSERVATION_NAMES
+from serfn.tasks.orca_hand.cube_rotation import (
+    DROP_PENALTY_RAD,
+    HELD_OFFSET_M,
+    SLIP_PENALTY_RAD,
+    OrcaCubeRotation,
+)
+from serfn.tasks.orca_hand.cube_simulation import GRASP_CENTRE_M, GRASP_RAD, OBSERVATION_NAMES
 from serfn.tasks.orca_hand.environment import MAX_TARGET_CHANGE_RAD
 from serfn.tasks.orca_hand.plant import PLANTS, Plant, Transmission
 from serfn.tasks.orca_hand.rotation import perturb_quaternion, quaternion_to_matrix, yaw_quaternion, yaw_twist
@@ -73,6 +78,26 @@ def test_opening_the_hand_drops_the_cube_and_ends_the_episode() -> None:
     assert info["episode_metrics"]["dropped"] == 1.0
     assert info["is_success"] is False
     assert sum(info["reward_terms"].values()) == reward
+
+
+def test_a_cube_that_has_slipped_costs_more_the_further_it_has() -> None:
+    env = OrcaCubeRotation(randomize=False)
+    env.reset(seed=0)
+    held, upright = GRASP_CENTRE_M + HELD_OFFSET_M, np.array([1.0, 0.0, 0.0, 0.0])
+
+    def slip(aside_m: float, tilt: float) -> float:
+        angle = np.arcsin(tilt)
+        turn = np.array([np.cos(angle / 2), 0.0, np.sin(angle / 2), 0.0])
+        env.cube.data.qpos[17:20] = held + np.array([0.0, aside_m, 0.0])
+        env.cube.data.qpos[20:24] = turn if tilt else upright
+        terms = env.reward_terms()
+        assert terms["drop"] == 0.0
+        return terms["slip"]
+
+    assert slip(0.0, 0.0) == slip(0.0099, 0.24) == 0.0
+    assert slip(0.015, 0.0) == pytest.approx(-SLIP_PENALTY_RAD / 2)
+    assert slip(0.0, 0.375) == pytest.approx(-SLIP_PENALTY_RAD / 2)
+    assert slip(0.03, 0.6) == -SLIP_PENALTY_RAD
 
 
 def _turn_cube(env: OrcaCubeRotation, yaw: float) -> dict[str, float]:

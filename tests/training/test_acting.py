@@ -64,7 +64,17 @@ def test_candidates_without_a_critic_are_refused(
         BestOfNActor(policy, None, other, ActingConfig(1))
 
 
-@pytest.mark.parametrize("options", [{"candidates": 0}, {"temperature": -1.0}, {"temperature": float("nan")}])
+def test_more_steps_than_a_chunk_has_are_refused(make_actor: Callable[..., BestOfNActor]) -> None:
+    assert make_actor(1, 1.0).n_action_steps == 4
+    assert make_actor(1, 1.0, 3).n_action_steps == 3
+    with pytest.raises(ConfigError, match="n_action_steps is 5, but chunks have 4"):
+        make_actor(1, 1.0, 5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"candidates": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"n_action_steps": 0}],
+)
 def test_impossible_acting_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         ActingConfig(**options)  # pyright: ignore[reportArgumentType]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from serfn.cli.overrides import override
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
 from serfn.critics.config import CriticConfig
@@ -184,4 +185,14 @@ def test_returns_that_the_critic_cannot_learn_from_are_refused(critic: str, step
             chunk_size=4,
             critic=CriticConfig(kind=critic, v_min=-1.0, v_max=1.0),  # pyright: ignore[reportArgumentType]
             agent=AgentConfig(return_steps=steps),
+        )
+
+
+@pytest.mark.parametrize("name", ["imitation.acting", "offline.acting", "online.acting", "online.collecting"])
+def test_more_steps_than_a_chunk_has_are_refused_by_the_configuration(name: str) -> None:
+    TrainConfig(chunk_size=3)
+    with pytest.raises(ConfigError, match=rf"{name}\.n_action_steps is 4, more than the chunk_size of 3"):
+        override(
+            TrainConfig(chunk_size=3),
+            [f'{name}={{"candidates": 1, "n_action_steps": 4}}'],
         )

@@ -44,8 +44,10 @@ class EvaluationPoint:
         candidates = int(self.acting.get("candidates", 1))
         # No-break spaces: the label also heads narrow columns.
         words = "one sample" if candidates == 1 else f"best of\N{NO-BREAK SPACE}{candidates}"
-        temperature = self.acting.get("temperature")
-        return words if temperature is None else f"{words}, σ\N{NO-BREAK SPACE}{temperature:g}"
+        temperature, steps = self.acting.get("temperature"), self.acting.get("n_action_steps")
+        if temperature is not None:
+            words += f", σ\N{NO-BREAK SPACE}{temperature:g}"
+        return words if steps is None else f"{words}, {steps}\N{NO-BREAK SPACE}steps at a time"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class ExecutionConfig:
 
     Attributes:
         mode: Whether the loop waits for the policy or executes the old chunk meanwhile.
-        n_action_steps: Steps executed of each chunk; None is all but the lead. Fewer than the chunk has is
+        n_action_steps: Steps executed of each chunk; None is all but the lead, or in a session with a trained
+            policy that decides synchronously what it was trained with. Fewer than the chunk has is
             receding-horizon control.
         lead_steps: Steps between the observation of a chunk and its first executed action; asynchronous
             only, and longer than the policy needs.

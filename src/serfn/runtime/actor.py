@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from serfn.robot.contract import Robot, Teleoperator
 from serfn.robot.gate import LikelihoodGate, calibrate_range
 from serfn.runtime.policy_slot import PolicySlot
 from serfn.runtime.robot_config import LikelihoodGateConfig
+from serfn.runtime.robot_fit import execution_as_trained
 from serfn.runtime.robot_folder import RobotFolder
 from serfn.runtime.robot_session import Outcome, Person, RobotSession, SessionWatcher, SilentWatcher
 from serfn.runtime.robots import make_robot
@@ -106,7 +108,9 @@ class RobotActor:
         if self.weights is not None:
             self.weights.supply(self.slot)
         self.session = RobotSession(
-            self.config,
+            dataclasses.replace(
+                self.config, execution=execution_as_trained(self.config.execution, actor.acting)
+            ),
             actor.task,
             robot,
             self.slot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from serfn.core.config import from_dict
@@ -69,6 +70,7 @@ def evaluate(
             simulations.up_to(episodes),
             actor,
             seeds=range(seed, seed + episodes),
+            execute_steps=actor.n_action_steps,
             threads=simulations.threads,
             on_episode=lambda episode: progress.advanced(PART, 1, {"return": episode.return_}),
         )
@@ -94,7 +96,9 @@ def load_actor(
         bundle = load_bundle(path)
         stored = float(bundle.metadata.get("temperature", ActingConfig().temperature))
         acting = ActingConfig(
-            1 if candidates is None else candidates, stored if temperature is None else temperature
+            1 if candidates is None else candidates,
+            stored if temperature is None else temperature,
+            bundle.metadata.get("n_action_steps"),
         )
         return BestOfNActor(bundle.policy, None, bundle.spec, acting), None
     try:
@@ -109,9 +113,10 @@ def load_actor(
     agent.load_state_dict(tree["agent"])
     trained = {stage.name: stage.acting for stage in make_stages(config)}[tree["state"]["stage"]]
     default = trained or config.imitation.acting
-    acting = ActingConfig(
-        default.candidates if candidates is None else candidates,
-        default.temperature if temperature is None else temperature,
+    acting = dataclasses.replace(
+        default,
+        candidates=default.candidates if candidates is None else candidates,
+        temperature=default.temperature if temperature is None else temperature,
     )
     critic: ChunkCritic | None = agent.critic if acting.candidates > 1 else None
     return BestOfNActor(agent.policy, critic, task, acting, how=config.agent.aggregate), config

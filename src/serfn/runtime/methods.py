@@ -130,13 +130,17 @@ def _without_anchor(config: TrainConfig) -> TrainConfig:
 
 def _acting(*, candidates: int, temperature: float) -> Change:
     """Act so in collection and evaluation, and at the same temperature after imitation and in targets."""
-    acting = ActingConfig(candidates=candidates, temperature=temperature)
-    return lambda config: replace(
-        config,
-        imitation=replace(config.imitation, acting=replace(acting, candidates=1)),
-        offline=replace(config.offline, acting=acting),
-        online=replace(config.online, acting=acting, collecting=None),
-    )
+
+    def change(config: TrainConfig) -> TrainConfig:
+        acting = replace(config.online.acting, candidates=candidates, temperature=temperature)
+        return replace(
+            config,
+            imitation=replace(config.imitation, acting=replace(acting, candidates=1)),
+            offline=replace(config.offline, acting=acting),
+            online=replace(config.online, acting=acting, collecting=None),
+        )
+
+    return change
 
 
 def _without_candidates(config: TrainConfig) -> TrainConfig:
@@ -172,7 +176,22 @@ def _half_prior(config: TrainConfig) -> TrainConfig:
 
 def _single_steps(config: TrainConfig) -> TrainConfig:
     """Decide in every control step: chunks of one, so that the chunk critic is the usual one."""
-    return replace(config, chunk_size=1)
+
+    def at_once(acting: ActingConfig) -> ActingConfig:
+        return replace(acting, n_action_steps=None)
+
+    online, collecting = config.online, config.online.collecting
+    return replace(
+        config,
+        chunk_size=1,
+        imitation=replace(config.imitation, acting=at_once(config.imitation.acting)),
+        offline=replace(config.offline, acting=at_once(config.offline.acting)),
+        online=replace(
+            online,
+            acting=at_once(online.acting),
+            collecting=None if collecting is None else at_once(collecting),
+        ),
+    )
 
 
 def _per_step_critic(config: TrainConfig) -> TrainConfig:

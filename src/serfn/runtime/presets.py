@@ -90,16 +90,17 @@ def rewards_of(demonstrations: Sequence[Episode]) -> RewardConfig:
 def _cube(env_id: str, budget: Budget) -> TrainConfig:
     """Cube rotation: 0.24 rad of progress per step (46 rev/min) would count as 1, a drop as -1 ever after.
 
-    A chunk of 4 steps is 0.2 s without feedback; one of 8 steps turns the cube by 24 degrees blindly at
-    10 rev/min. Values look 2.5 s ahead: over a longer horizon one chunk hardly moves them, and what the
-    critic makes up outgrows what is earned. At this scale a drop costs as much as 14 s of turning at 10
-    rev/min. Recorded chunks are weighted, and the policy is held to the one that collected the round; along
-    the critic's gradient it lost the cube (docs/results/cube.md). Most of the critic's batches are own
-    experience: nominal values are too high for the plant.
+    A chunk of 4 steps is 0.2 s; one of 8 steps turns the cube by 24 degrees blindly at 10 rev/min. Two steps
+    are executed before the next decision: the critic sees further than the hand is left to itself. Values
+    look 2.5 s ahead: over a longer horizon one chunk hardly moves them, and what the critic makes up outgrows
+    what is earned. At this scale a drop costs as much as 14 s of turning at 10 rev/min. Recorded chunks are
+    weighted, and the policy is held to the one that collected the round; along the critic's gradient it lost
+    the cube (docs/results/cube.md). Most of the critic's batches are own experience: nominal values are too
+    high for the plant.
     """
     acting, curious = (
-        ActingConfig(candidates=16, temperature=0.5),
-        ActingConfig(candidates=16, temperature=0.7),
+        ActingConfig(candidates=16, temperature=0.5, n_action_steps=2),
+        ActingConfig(candidates=16, temperature=0.7, n_action_steps=2),
     )
     offline = ImprovementConfig(
         operator="advantage_weighted", anchor="kl", strength=0.3, target_divergence=0.01
@@ -121,7 +122,11 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=6e-4),
-        imitation=ImitationConfig(steps=100 if smoke else 6000 if full else 4000, batch_size=256),
+        imitation=ImitationConfig(
+            steps=100 if smoke else 6000 if full else 4000,
+            batch_size=256,
+            acting=dataclasses.replace(curious, candidates=1),
+        ),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000 if full else 1500),
         offline=OfflineConfig(
             steps=100 if smoke else 1500 if full else 600,
@@ -200,7 +205,9 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
             acting=acting,
         ),
         loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),
-        evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=8 if smoke else 16),
+        evaluation=EvaluationConfig(
+            episodes=8 if smoke else 50, interim_episodes=8 if smoke else 32 if full else 16
+        ),
     )
 
 

@@ -24,7 +24,7 @@ from serfn.runtime.online_experience import EXPERIENCE, OnlineExperience, finger
 from serfn.runtime.progress import Progress
 from serfn.runtime.run_log import RunLog
 from serfn.runtime.simulations import Simulations
-from serfn.training.acting import BestOfNActor
+from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.checkpoint import target
 from serfn.training.config import TrainConfig
 from serfn.training.gate import GateDecision
@@ -154,6 +154,7 @@ class Run:
                 self.simulations.up_to(count),
                 actor,
                 seeds=range(first, first + count),
+                execute_steps=actor.n_action_steps,
                 threads=self.simulations.threads,
                 policy_version=self.state.updates,
             ),
@@ -191,6 +192,7 @@ class Run:
                 envs,
                 actor,
                 seeds=seeds,
+                execute_steps=actor.n_action_steps,
                 threads=self.simulations.threads,
                 policy_version=self.state.updates,
                 record=self.experience.record,
@@ -264,7 +266,7 @@ class Run:
     def _save_policy(self) -> None:
         """Write the best policy, or the last one of a run without evaluations, as a bundle."""
         actor, _ = load_actor(self.folder)
-        metadata = {"temperature": actor.acting.temperature, "updates": self.state.updates}
+        metadata = {**sampling(actor.acting), "updates": self.state.updates}
         save_bundle(self.folder / "policy", actor.policy, self.task, metadata)
 
 

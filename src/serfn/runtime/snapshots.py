@@ -36,7 +36,7 @@ from serfn.critics.base import ChunkCritic
 from serfn.critics.config import CriticConfig, make_critic
 from serfn.critics.targets import Aggregation
 from serfn.policies.bundle import load_bundle, save_bundle
-from serfn.training.acting import ActingConfig, BestOfNActor
+from serfn.training.acting import ActingConfig, BestOfNActor, sampling
 
 _POLICY, _CRITIC, _DOCUMENT, _LATEST = "policy", "critic.safetensors", "snapshot.json", "latest.json"
 _INCOMPLETE = "incomplete"
@@ -108,7 +108,7 @@ class SnapshotStore:
         info = SnapshotInfo(version, updates, actor.acting, aggregate, described)
 
         def fill(folder: Path) -> None:
-            metadata = {"temperature": actor.acting.temperature, "updates": updates, "version": version}
+            metadata = {**sampling(actor.acting), "updates": updates, "version": version}
             save_bundle(folder / _POLICY, actor.policy, actor.task, metadata)
             if actor.critic is not None:
                 weights = {name: value.detach().cpu() for name, value in actor.critic.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +24,29 @@ class ActingConfig:
         candidates: Chunks sampled per decision; the critic chooses among them. 1 acts without a critic.
         temperature: Standard deviation σ of the base noise; 0.7 acts calmer than the density (σ = 1) that is
             trained.
+        n_action_steps: Steps executed of each chunk before the next decision; None executes all. Fewer than
+            the chunk has is receding-horizon control.
 
     Raises:
-        ConfigError: `candidates` is below 1 or `temperature` negative.
+        ConfigError: `candidates` or `n_action_steps` is below 1, or `temperature` negative.
     """
 
     candidates: int = 8
     temperature: float = 0.7
+    n_action_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ConfigError(f"candidates is {self.candidates}; it must be at least 1")
         if not 0.0 <= self.temperature < float("inf"):
             raise ConfigError(f"temperature is {self.temperature}; it must be 0 or more, 0.7 is usual")
+        if self.n_action_steps is not None and self.n_action_steps < 1:
+            raise ConfigError(f"n_action_steps is {self.n_action_steps}; it must be at least 1, or none")
+
+
+def sampling(acting: ActingConfig) -> dict[str, Any]:
+    """Return what a policy without its critic keeps of a way of acting, as a bundle's metadata."""
+    return {"temperature": acting.temperature, "n_action_steps": acting.n_action_steps}
 
 
 class BestOfNActor:
@@ -51,7 +62,8 @@ class BestOfNActor:
         how: Aggregation of the critic's ensemble.
 
     Raises:
-        ConfigError: Several candidates without a critic, or a policy of other dimensions than the task's.
+        ConfigError: Several candidates without a critic, a policy of other dimensions than the task's, or
+            more steps to execute than its chunks have.
     """
 
     def __init__(
@@ -73,6 +85,12 @@ class BestOfNActor:
                 f"the policy maps {policy.obs_dim} observations to {policy.action_dim} actions, "
                 f"task '{task.id}' has {dims[0]} and {dims[1]}; use a policy trained for this task"
             )
+        steps = acting.n_action_steps
+        if steps is not None and steps > policy.chunk_size:
+            raise ConfigError(
+                f"n_action_steps is {steps}, but chunks have {policy.chunk_size} steps; lower it or set it "
+                "to none"
+            )
         self.policy = policy
         self.critic = critic
         self.task = task
@@ -86,6 +104,11 @@ class BestOfNActor:
     def chunk_size(self) -> int:
         """Number of control steps in one chunk."""
         return self.policy.chunk_size
+
+    @property
+    def n_action_steps(self) -> int:
+        """Number of steps to execute of each chunk."""
+        return self.acting.n_action_steps or self.chunk_size
 
     def reset(self, seed: int) -> None:
         """Restart the random stream from `seed`."""

@@ -78,8 +78,8 @@ class TrainConfig:
         enforce_gates: Return to the best policy when a stage is not promoted.
 
     Raises:
-        ConfigError: A number is out of range, the critic's bounds are missing or exclude reachable values, or
-            its targets cannot take in `agent.return_steps`.
+        ConfigError: A number is out of range, the critic's bounds are missing or exclude reachable values,
+            its targets cannot take in `agent.return_steps`, or more steps are executed than chunks have.
     """
 
     env: str = "serfn/OrcaCubeRotation-v0"
@@ -112,6 +112,7 @@ class TrainConfig:
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
         self._check_return_steps()
+        self._check_action_steps()
         low, high = self.value_bounds
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ConfigError(f"critic value bounds are [{low}, {high}]; both must be finite")
@@ -130,6 +131,21 @@ class TrainConfig:
                 f"agent.return_steps is {steps}, but a transformer critic learns from every prefix of "
                 f"a chunk of {self.chunk_size}; set return_steps to none"
             )
+
+    def _check_action_steps(self) -> None:
+        online = self.online
+        ways = {
+            "imitation.acting": self.imitation.acting,
+            "offline.acting": self.offline.acting,
+            "online.acting": online.acting,
+            "online.collecting": online.collecting or online.acting,
+        }
+        for name, acting in ways.items():
+            if (acting.n_action_steps or 1) > self.chunk_size:
+                raise ConfigError(
+                    f"{name}.n_action_steps is {acting.n_action_steps}, more than the chunk_size of "
+                    f"{self.chunk_size}; lower it or set it to none"
+                )
 
     @property
     def value_bounds(self) -> tuple[float, float]:

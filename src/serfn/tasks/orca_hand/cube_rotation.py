@@ -10,8 +10,10 @@ direction (-1 clockwise seen from above, 0 open, +1 counter-clockwise).
 **Action** [16] joint targets in rad (all joints but the wrist), rate limited to 0.15 rad per step; 20 Hz.
 
 **Reward**, what a lab could measure: `progress`, the yaw turned in the chosen direction during the step in
-rad, clipped to ±0.1 rad (19 rev/min); `drop`, -10 rad once. **End**: the cube is 50 mm below or 60 mm aside
-of the grasp centre, the simulation diverges, or 20 s are over (truncation).
+rad, clipped to ±0.1 rad (19 rev/min); `slip`, down to -0.05 rad per step (as much as 10 rev/min earn) as the
+cube moves from 10 to 20 mm out of its place in the grasp, or tilts from 0.25 to 0.5 (sine of the angle);
+`drop`, -10 rad once. **End**: the cube is 50 mm below or 60 mm aside of the grasp centre, the simulation
+diverges, or 20 s are over (truncation).
 
 **Metrics** in `info["episode_metrics"]`: `rev_per_min`, net turns in the chosen direction divided by the
 *planned* length of the episode, so that time lost by a drop counts as standing still (it is also the
@@ -45,7 +47,7 @@ from serfn.tasks.orca_hand.environment import HandEnvironment, Outcome
 from serfn.tasks.orca_hand.model import PhysicsConfig
 from serfn.tasks.orca_hand.plant import PUSH_FIELDS, Plant
 from serfn.tasks.orca_hand.plant import plant as resolve_plant
-from serfn.tasks.orca_hand.rotation import perturb_quaternion, wrap_angle
+from serfn.tasks.orca_hand.rotation import perturb_quaternion, quaternion_to_matrix, wrap_angle
 
 Direction = Literal["either", "ccw", "cw"]
 
@@ -54,6 +56,11 @@ EPISODE_S = 20.0
 DIRECTION_LATCH_RAD = 0.3
 PROGRESS_CLIP_RAD = 0.1
 DROP_PENALTY_RAD = 10.0
+SLIP_PENALTY_RAD = 0.05
+SLIP_M, SLIP_TILT = (0.010, 0.020), (0.25, 0.50)
+"""Where the penalty for a cube that has slipped begins and where it is full: offset, and sine of the tilt."""
+HELD_OFFSET_M = np.array([0.0027, -0.0060, 0.0040])
+"""Where the teachers hold the cube on average, from the grasp centre."""
 DROP_BELOW_M, DROP_ASIDE_M = 0.05, 0.06
 SUCCESS_TURNS = 1.0
 
@@ -117,7 +124,7 @@ class OrcaCubeRotation(HandEnvironment):
         return np.append(features, np.float32(self.direction))
 
     def reward_terms(self) -> dict[str, float]:
-        """Advance the yaw and return `progress` and `drop` in radians."""
+        """Advance the yaw and return `progress`, `slip` and `drop` in radians."""
         state = self.cube.state()
         yaw = float(state.yaw)
         self._turned_rad += float(wrap_angle(np.asarray(yaw - self._yaw)))
@@ -129,6 +136,7 @@ class OrcaCubeRotation(HandEnvironment):
         self._dropped = bool(fallen[2] < -DROP_BELOW_M or np.abs(fallen[:2]).max() > DROP_ASIDE_M)
         return {
             "progress": float(np.clip(self._progress_rad - before, -PROGRESS_CLIP_RAD, PROGRESS_CLIP_RAD)),
+            "slip": -SLIP_PENALTY_RAD * slipped(fallen, state.quaternion),
             "drop": -DROP_PENALTY_RAD * self._dropped,
         }
 
@@ -169,3 +177,18 @@ class OrcaCubeRotation(HandEnvironment):
             velocity=state.velocity + plant.object_velocity_noise * draw(3),
             angular_velocity=state.angular_velocity + 10 * plant.object_velocity_noise * draw(3),
         )
+
+
+def slipped(offset_m: np.ndarray, quaternion: np.ndarray) -> float:
+    """Return how far a cube has slipped in the hand, 0 to 1.
+
+    Such a cube seldom comes back. A reward for turning alone, which it no longer earns, says nothing about
+    the way there or out of it.
+
+    Args:
+        offset_m: Position [3] from the grasp centre.
+        quaternion: Orientation [4].
+    """
+    aside = float(np.linalg.norm(offset_m - HELD_OFFSET_M))
+    tilt = float(np.linalg.norm(quaternion_to_matrix(quaternion)[:2, 2]))
+    return max(float(np.interp(aside, SLIP_M, (0, 1))), float(np.interp(tilt, SLIP_TILT, (0, 1))))

@@ -140,9 +140,9 @@ class Online(Stage):
 
     Kept in `RunState.stage_data`: `rounds` collected and `closed`, `usual_failures` of the rounds before the
     policy moved and `recent_failures` after, `returns` of all episodes, the `calm_policy` that collected the
-    last round without too many failures, the number of `evaluations` and the `best_policy` of all, that at the
-    stage's start included, with its `best_score` and the `best_critic` that chose for it, and whether values were `outside`
-    their bounds at the last report.
+    last round without too many failures, the number of `evaluations`, the `best_policy` of all, that at the
+    stage's start included, with its `best_score` and the `best_critic` that chose for it, and whether values
+    were `outside` their bounds at the last report.
     """
 
     name: ClassVar[StageName] = "online"
