@@ -44,7 +44,7 @@ def train(
 
     Args:
         task: One of our tasks, see 'serfn info'. Demonstrations are recorded first.
-        budget: How much work: smoke tries everything in a minute, demo improves in about ten minutes, full
+        budget: How much work: smoke tries everything in two minutes, demo improves in about ten, full
             uses 105 minutes of robot time.
         out: Run folder to write.
         seed: Seed of everything random.
