@@ -29,8 +29,8 @@ from serfn.training.stages.offline import OfflineConfig
 from serfn.training.stages.online import OnlineConfig
 
 Budget = Literal["smoke", "demo", "full"]
-"""`smoke` shows in two minutes that everything runs; `demo` improves in about ten; `full` uses 105 min of robot
-time."""
+"""`smoke` shows in two minutes that everything runs; `demo` improves in about ten; `full` uses 105 min of
+robot time."""
 
 
 def preset(task: str, budget: Budget) -> TrainConfig:
