@@ -351,6 +351,14 @@ def test_one_bad_round_is_waited_out_and_a_second_returns_to_the_last_calm_polic
     assert all(torch.equal(returned_to[0][name], value) for name, value in collectors[4].items())
 
 
+def evaluated_each_round(toy_config: Callable[..., TrainConfig]) -> TrainConfig:
+    return toy_config(
+        online=OnlineConfig(
+            episodes=12, episodes_per_round=4, updates_per_round=12, batch_size=16, evaluate_every=1
+        )
+    )
+
+
 def test_an_evaluation_clearly_below_the_best_returns_the_policy(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
@@ -360,12 +368,7 @@ def test_an_evaluation_clearly_below_the_best_returns_the_policy(
         score = 5.0 if final else next(interim)
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
 
-    config = toy_config(
-        online=OnlineConfig(
-            episodes=12, episodes_per_round=4, updates_per_round=12, batch_size=16, evaluate_every=1
-        )
-    )
-    session = surroundings.make_session(config, tmp_path, evaluate=evaluate)
+    session = surroundings.make_session(evaluated_each_round(toy_config), tmp_path, evaluate=evaluate)
     session.run()
     rollbacks = [gate for gate in session.state.gates if gate.score is None]
     assert len(rollbacks) == 1 and "clearly below" in rollbacks[0].reason
@@ -384,10 +387,7 @@ def test_the_stage_ends_with_its_best_evaluated_policy_and_the_critic_that_chose
         score = 1.0 if final else next(interim)
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
 
-    online = OnlineConfig(
-        episodes=12, episodes_per_round=4, updates_per_round=12, batch_size=16, evaluate_every=1
-    )
-    session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=evaluate)
+    session = surroundings.make_session(evaluated_each_round(toy_config), tmp_path, evaluate=evaluate)
     session.run()
     _, _, best, last, final = evaluated
     for part in ("flow.", "critic."):
@@ -408,10 +408,7 @@ def test_the_stage_returns_to_its_start_where_nothing_after_it_scored_higher_on_
         score = 1.0 if final else next(interim)
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
 
-    online = OnlineConfig(
-        episodes=12, episodes_per_round=4, updates_per_round=12, batch_size=16, evaluate_every=1
-    )
-    session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=evaluate)
+    session = surroundings.make_session(evaluated_each_round(toy_config), tmp_path, evaluate=evaluate)
     session.run()
     start, *_, last, final = evaluated
     assert any(not torch.equal(start[name], last[name]) for name in start)

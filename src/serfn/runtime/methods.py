@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from serfn.core.config import did_you_mean
 from serfn.core.errors import ConfigError
@@ -27,7 +28,6 @@ from serfn.policies.gaussian import GaussianConfig
 from serfn.policies.gaussian_mixture import GaussianMixtureConfig
 from serfn.runtime.capacity import with_equal_size
 from serfn.runtime.simulations import Simulations
-from serfn.training.acting import ActingConfig
 from serfn.training.config import TrainConfig
 from serfn.training.improvement import (
     CloningConfig,
@@ -143,17 +143,23 @@ def _acting(*, candidates: int, temperature: float) -> Change:
     return change
 
 
-def _without_candidates(config: TrainConfig) -> TrainConfig:
+def _every_way_of_acting(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """Change fields of `ActingConfig` in all stages, in evaluation and collection."""
     online, collecting = config.online, config.online.collecting
     return replace(
         config,
-        offline=replace(config.offline, acting=replace(config.offline.acting, candidates=1)),
+        imitation=replace(config.imitation, acting=replace(config.imitation.acting, **changes)),
+        offline=replace(config.offline, acting=replace(config.offline.acting, **changes)),
         online=replace(
             online,
-            acting=replace(online.acting, candidates=1),
-            collecting=None if collecting is None else replace(collecting, candidates=1),
+            acting=replace(online.acting, **changes),
+            collecting=None if collecting is None else replace(collecting, **changes),
         ),
     )
+
+
+def _without_candidates(config: TrainConfig) -> TrainConfig:
+    return _every_way_of_acting(config, candidates=1)
 
 
 def _targets(*, candidates: int = 1, temperature: float = 1.0, smallest: bool = False) -> Change:
@@ -176,22 +182,7 @@ def _half_prior(config: TrainConfig) -> TrainConfig:
 
 def _single_steps(config: TrainConfig) -> TrainConfig:
     """Decide in every control step: chunks of one, so that the chunk critic is the usual one."""
-
-    def at_once(acting: ActingConfig) -> ActingConfig:
-        return replace(acting, n_action_steps=None)
-
-    online, collecting = config.online, config.online.collecting
-    return replace(
-        config,
-        chunk_size=1,
-        imitation=replace(config.imitation, acting=at_once(config.imitation.acting)),
-        offline=replace(config.offline, acting=at_once(config.offline.acting)),
-        online=replace(
-            online,
-            acting=at_once(online.acting),
-            collecting=None if collecting is None else at_once(collecting),
-        ),
-    )
+    return replace(_every_way_of_acting(config, n_action_steps=None), chunk_size=1)
 
 
 def _per_step_critic(config: TrainConfig) -> TrainConfig:
