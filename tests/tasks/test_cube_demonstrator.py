@@ -52,6 +52,21 @@ def test_missing_weights_name_the_command_that_makes_them(tmp_path: Path) -> Non
         TeacherNetwork.load(tmp_path / "none.safetensors")
 
 
+@pytest.mark.parametrize("seed", [2, 4, 6])
+def test_no_contact_throws_the_cube(seed: int) -> None:
+    """Fingers that turn a cube at 10 rev/min give its centre 0.2 m/s; a solver that gives up gives metres."""
+    env = OrcaCubeRotation(plant="meshes")
+    teacher = CubeDemonstrator("ccw", 0.0, np.random.default_rng(seed))
+    observation, _ = env.reset(seed=seed)
+    speeds, over = [], False
+    while not over:
+        observation, _, terminated, truncated, info = env.step(teacher.act(observation).astype(np.float32))
+        speeds.append(np.linalg.norm(env.cube.state().velocity))
+        over = terminated or truncated
+    assert max(speeds) < 0.5
+    assert not info["episode_metrics"]["dropped"]
+
+
 def test_teacher_targets_move_all_joints_but_the_wrist() -> None:
     targets = teacher_targets(GRASP_RAD, np.full(16, 5.0))
     assert targets[0] == GRASP_RAD[0]

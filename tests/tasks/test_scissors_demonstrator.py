@@ -73,7 +73,7 @@ def disturbed(
 
 def test_blades_that_closed_before_the_tape_leave_open_again_and_cut(env: OrcaScissorsTape) -> None:
     closing = np.concatenate([np.zeros(6), 1.2 * grip_postures().closing()])
-    phases, info = disturbed(env, phase="advance", after=6, steps=10, disturbance=closing)
+    phases, info = disturbed(env, phase="advance", after=3, steps=10, disturbance=closing)
     released = phases.index("release")
     assert "close" not in phases[:released]
     assert phases[-1] == "close"
