@@ -148,10 +148,11 @@ def test_targets_are_rate_limited() -> None:
     assert np.abs(change).max() <= MAX_TARGET_CHANGE_RAD + 1e-9
 
 
-def test_diverged_simulation_ends_as_a_flagged_failure() -> None:
+@pytest.mark.parametrize("speed", [np.nan, 150.0])
+def test_diverged_simulation_ends_as_a_flagged_failure(speed: float) -> None:
     env = OrcaCubeRotation(randomize=False)
     env.reset(seed=0)
-    env.cube.data.qvel[17] = np.nan
+    env.cube.data.qvel[17] = speed
     observation, reward, terminated, _, info = env.step(HOLD)
     assert terminated
     assert info["simulation_diverged"] is True

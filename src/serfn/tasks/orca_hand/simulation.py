@@ -18,7 +18,8 @@ CONTROL_HZ = 20
 NOMINAL_MOTOR_GAIN = 2.0
 """Position gain in Nm/rad with which the hand ships."""
 
-_DIVERGED = 1e4
+_DIVERGED = 100.0
+"""Speed in m/s or rad/s; in demonstrated episodes everything stays below 20."""
 
 
 class HandSimulation:
@@ -80,5 +81,5 @@ class HandSimulation:
 
     @property
     def finite(self) -> bool:
-        """Whether the simulation is healthy: no NaN, and no speed that only a diverging solver can give."""
+        """Whether the simulation is healthy: no NaN, and no speed that only a failing solver can give."""
         return bool(np.isfinite(self.data.qpos).all() and np.abs(self.data.qvel).max() < _DIVERGED)
