@@ -95,8 +95,8 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
     look 2.5 s ahead: over a longer horizon one chunk hardly moves them, and what the critic makes up outgrows
     what is earned. At this scale a drop costs as much as 14 s of turning at 10 rev/min. Recorded chunks are
     weighted, and the policy is held to the one that collected the round; along the critic's gradient it lost
-    the cube (docs/results/cube.md). Most of the critic's batches are own experience: nominal values are too
-    high for the plant.
+    the cube (docs/results/cube-before.md). Most of the critic's batches are own experience: nominal values
+    are too high for the plant.
     """
     acting, curious = (
         ActingConfig(candidates=16, temperature=0.5, n_action_steps=2),
@@ -116,27 +116,27 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
     return TrainConfig(
         env=env_id,
         plant="field",
-        demo_episodes=4 if smoke else 160,
+        demo_episodes=4 if smoke else 160 if full else 100,
         chunk_size=4,
         rewards=RewardConfig(scale=1 / 0.24, failure_value=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=6e-4),
         imitation=ImitationConfig(
-            steps=100 if smoke else 6000 if full else 4000,
+            steps=100 if smoke else 6000 if full else 3000,
             batch_size=256,
             acting=dataclasses.replace(curious, candidates=1),
         ),
-        critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000 if full else 1500),
+        critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000 if full else 1000),
         offline=OfflineConfig(
-            steps=100 if smoke else 1500 if full else 600,
+            steps=100 if smoke else 1500 if full else 400,
             schedule="cosine",
             improvement=offline,
             acting=acting,
         ),
         online=OnlineConfig(
             episodes=16 if smoke else 315 if full else 64,
-            updates_per_round=60 if smoke else 1000 if full else 800,
+            updates_per_round=60 if smoke else 1000 if full else 400,
             online_fraction=0.9,
             schedule="cosine",
             policy_delay_rounds=1 if smoke else 2,
@@ -160,11 +160,15 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     recorded rewards in the critic's targets carry a reward at the end to the start of an episode in a few
     steps.
 
-    The policy is held close to the clone and acts with one sample: at KL / D of 0.07 it was no better than
-    the clone, along the Q-gradient it lost its precision, and chunks that the critic chose were not shown to
-    do better (docs/results/scissors.md).
+    The clone acts with one sample, what comes after it with the best of 8 under the critic: on the plant most
+    failures are out of time, and chunks of higher value cut sooner. The policy is held close to the clone: at
+    KL / D of 0.07 it was no better than the clone, and along the Q-gradient it lost its precision
+    (docs/results/scissors-before.md).
     """
-    acting = ActingConfig(candidates=1, temperature=0.5)
+    acting, imitating = (
+        ActingConfig(candidates=8, temperature=0.5),
+        ActingConfig(candidates=1, temperature=0.5),
+    )
     improvement = ImprovementConfig(
         operator="advantage_weighted", anchor="kl", strength=1.0, target_divergence=0.01
     )
@@ -186,7 +190,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(return_steps=40),
         imitation=ImitationConfig(
-            steps=100 if smoke else 5000, batch_size=128, successes_only=True, acting=acting
+            steps=100 if smoke else 5000, batch_size=128, successes_only=True, acting=imitating
         ),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
