@@ -136,7 +136,7 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
         ),
         online=OnlineConfig(
             episodes=16 if smoke else 315 if full else 64,
-            updates_per_round=60 if smoke else 1000 if full else 400,
+            updates_per_round=60 if smoke else 1000 if full else 300,
             online_fraction=0.9,
             schedule="cosine",
             policy_delay_rounds=1 if smoke else 2,
