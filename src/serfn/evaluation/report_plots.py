@@ -292,13 +292,17 @@ def _figure(rows: int, palette: Palette, height: float) -> tuple[Figure, list[Ax
     return figure, axes
 
 
+_WIDE_LABEL = 40
+"""Characters beyond which two labels do not fit beside each other."""
+
+
 def _legend(figure: Figure, axes: Axes, palette: Palette) -> None:
     """Name the lines below the plot, where they cover nothing."""
-    handles, _ = axes.get_legend_handles_labels()
+    handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles=handles,
         loc="outside lower left",
-        ncols=2,
+        ncols=1 if max(map(len, labels), default=0) > _WIDE_LABEL else 2,
         frameon=False,
         labelcolor=palette.text,
         fontsize=FONT_SIZE,
