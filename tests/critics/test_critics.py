@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -21,6 +22,10 @@ CONFIGS = {
     "transformer": CriticConfig(kind="transformer", width=16, depth=2, ensemble=3, attention_heads=2),
     "transformer-hl_gauss": CriticConfig(
         kind="transformer", head="hl_gauss", v_min=0.0, v_max=1.0, bins=21, width=16, depth=2, ensemble=3
+    ),
+    "mlp-residuals": CriticConfig(kind="mlp", width=16, depth=2, ensemble=3, residual_gain=0.5),
+    "transformer-residuals": CriticConfig(
+        kind="transformer", width=16, depth=2, ensemble=3, attention_heads=2, residual_gain=0.5
     ),
 }
 
@@ -98,7 +103,7 @@ def test_an_ensemble_equals_its_members_run_alone(
         single = build(CriticConfig(**fields))
         single.load_state_dict(
             {
-                name: tensor if name in ("obs_mean", "obs_std") else tensor[member : member + 1]
+                name: tensor if name in dict(critic.named_buffers()) else tensor[member : member + 1]
                 for name, tensor in critic.state_dict().items()
             }
         )
@@ -182,3 +187,37 @@ def test_the_critic_learns_which_action_pays(critic: ChunkCritic) -> None:
 def test_impossible_configurations_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CriticConfig(**options)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer", "per_step"])
+def test_residuals_do_not_see_what_the_observation_explains(
+    kind: Literal["mlp", "transformer", "per_step"],
+) -> None:
+    """Chunks that follow the observation linearly are read as noise of one size, whatever they follow."""
+    config = CriticConfig(kind=kind, width=16, depth=2, attention_heads=2, residual_gain=0.5)
+    critic, generator = build(config), torch.Generator().manual_seed(1)
+    obs = 2 * torch.rand(4000, OBS, generator=generator) - 1
+    slopes = 0.1 * torch.randn(OBS, CHUNK * ACTION, generator=generator)
+    noise = torch.randn(4000, CHUNK, ACTION, generator=generator)
+    valid = torch.ones(4000, CHUNK, dtype=torch.bool)
+    followed = (obs @ slopes).unflatten(1, (CHUNK, ACTION))
+    critic.fit_actions(obs, followed + 0.02 * noise, valid)
+    assert critic.residuals is not None
+    steps = 1 if kind == "per_step" else CHUNK
+    read = critic.residuals(obs, (followed + 0.02 * noise)[:, :steps])
+    torch.testing.assert_close(read, 0.5 * noise[:, :steps], atol=0.15, rtol=0.0)
+    # The same critic, given what is left, is the one that reads chunks as they are.
+    plain = build(dataclasses.replace(config, residual_gain=None))
+    plain.load_state_dict({k: v for k, v in critic.state_dict().items() if not k.startswith("residuals.")})
+    actions = followed + 0.02 * noise
+    if kind != "per_step":
+        torch.testing.assert_close(critic.value(obs, actions), plain.value(obs, read))
+
+
+def test_residuals_are_read_within_bounds() -> None:
+    critic = build(CONFIGS["mlp-residuals"])
+    obs, actions = inputs()
+    critic.fit_actions(obs, torch.zeros_like(actions), prefix_mask())
+    assert critic.residuals is not None
+    # Nothing moved in the data: the spread's floor of .01, and the clip at 10 of it, times the gain.
+    assert torch.equal(critic.residuals(obs, torch.full_like(actions, 0.5)), torch.full_like(actions, 5.0))

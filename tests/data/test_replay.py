@@ -14,10 +14,11 @@ from serfn.core.spec import ActionSpec
 from serfn.data.arrays import ArraySpace
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkReplay, mixed_batch
+from serfn.data.replay import ChunkReplay, WindowStarts, mixed_batch
 
 SPEC = ActionSpec(low=(0.0, -2.0), high=(1.0, 6.0))
 OBS_DIM = 3
+DECISION_EVERY = 3
 History = list[tuple[int, bool, bool | None]]
 
 
@@ -32,7 +33,7 @@ def episode(number: int, length: int, terminated: bool = False, success: bool | 
         terminated=terminated,
         truncated=not terminated,
         success=success,
-        chunk_starts=np.ones(length, bool),
+        chunk_starts=np.arange(length) % DECISION_EVERY == 0,
         interventions=rng.random(length) < 0.5 if number % 3 else None,
     )
 
@@ -114,11 +115,16 @@ def test_every_window_equals_the_naive_one_after_any_history(
     imitable = {float(e.observations[0, 0]) for e in kept if e.success}
     assert replay.num_imitable_steps == sum(e.length for e in kept if e.success)
     if imitable:
-        drawn = replay.sample(50, np.random.default_rng(0), imitable_only=True)
+        drawn = replay.sample(50, np.random.default_rng(0), starts="imitable")
         assert set(drawn.obs[:, 0].tolist()) <= imitable
     else:
-        with pytest.raises(DataError, match="no imitable steps"):
-            replay.sample(1, np.random.default_rng(0), imitable_only=True)
+        with pytest.raises(DataError, match="no steps that are imitable"):
+            replay.sample(1, np.random.default_rng(0), starts="imitable")
+
+    decisions = {(e.observations[0, 0], t) for e in kept for t in range(0, e.length, DECISION_EVERY)}
+    assert replay.num_decisions == len(decisions)
+    drawn = replay.sample(50, np.random.default_rng(0), starts="decisions")
+    assert {(number, step) for number, step in drawn.obs[:, :2].tolist()} <= decisions
 
 
 @settings(max_examples=30, deadline=None)
@@ -133,11 +139,12 @@ def test_sampling_continues_bit_by_bit_after_a_resume(history: History, more: Hi
     for number, (length, terminated, success) in enumerate(more):
         for replay in (original, resumed):
             replay.add(episode(100 + number, length, terminated), imitable=success)
-    for imitable_only in (False, True):
-        if imitable_only and not original.num_imitable_steps:
+    ways: tuple[WindowStarts, ...] = ("all", "imitable", "decisions")
+    for starts in ways:
+        if starts == "imitable" and not original.num_imitable_steps:
             continue
         batches = [
-            replay.sample(20, np.random.default_rng(7), imitable_only=imitable_only, window_observations=True)
+            replay.sample(20, np.random.default_rng(7), starts=starts, window_observations=True)
             for replay in (original, resumed)
         ]
         for name in vars(batches[0]):
@@ -168,7 +175,7 @@ def test_a_stage_can_mark_episodes_as_imitable_against_their_success() -> None:
     replay = ChunkReplay(SPEC, OBS_DIM, 2, 20)
     replay.add(episode(0, 3, success=True), imitable=False)
     replay.add(episode(1, 2, success=False), imitable=True)
-    batch = replay.sample(30, np.random.default_rng(0), imitable_only=True)
+    batch = replay.sample(30, np.random.default_rng(0), starts="imitable")
     assert set(batch.obs[:, 0]) == {1.0}
 
 
@@ -190,6 +197,8 @@ def test_mixed_batches_keep_the_proportion_and_fall_back_to_prior_data() -> None
     assert batch.obs[:, 0].tolist() == [0.0] * 7 + [1.0] * 3
     assert batch.window_obs is not None and batch.window_obs.shape == (10, 2, OBS_DIM)
     assert set(mixed_batch(prior, online, 4, 1.0, rng).obs[:, 0]) == {1.0}
+    batch = mixed_batch(prior, online, 100, 0.5, rng, online_starts="decisions")
+    assert set(batch.obs[:50, 1]) == {0.0, 1.0, 2.0, 3.0, 4.0} and set(batch.obs[50:, 1]) == {0.0, 3.0}
     with pytest.raises(DataError, match=r"1\.5"):
         mixed_batch(prior, online, 4, 1.5, rng)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from serfn.flows import FlowConfig
+from serfn.flows.linear_mean import LinearMean
 from serfn.flows.transforms import atanh_clipped
 from serfn.policies import (
     DeterministicConfig,
@@ -21,7 +22,6 @@ from serfn.policies import (
     PolicyConfig,
     make_policy,
 )
-from serfn.policies.linear_mean import LinearMean
 
 OBS, ACTION, CHUNK = 5, 2, 4
 

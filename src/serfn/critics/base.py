@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from serfn.critics.heads import ValueHead
+from serfn.critics.residuals import ChunkResiduals
 
 OBSERVATION_CLIP = 5.0
 """Normalised observations are clipped to ± this: a sensor spike must not drive the value off the data."""
@@ -51,6 +52,7 @@ class ChunkCritic(nn.Module, ABC):
         chunk_size: Steps of a chunk.
         ensemble: Number of independent members.
         head: Meaning of the outputs.
+        residual_gain: Read chunks as `ChunkResiduals` of this gain; None reads them as they are.
 
     Raises:
         ValueError: A size is below 1.
@@ -63,7 +65,14 @@ class ChunkCritic(nn.Module, ABC):
     obs_std: Tensor
 
     def __init__(
-        self, obs_dim: int, action_dim: int, chunk_size: int, *, ensemble: int, head: ValueHead
+        self,
+        obs_dim: int,
+        action_dim: int,
+        chunk_size: int,
+        *,
+        ensemble: int,
+        head: ValueHead,
+        residual_gain: float | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -81,6 +90,9 @@ class ChunkCritic(nn.Module, ABC):
         self.head = head
         self.register_buffer("obs_mean", torch.zeros(obs_dim, dtype=torch.float32))
         self.register_buffer("obs_std", torch.ones(obs_dim, dtype=torch.float32))
+        self.residuals = (
+            None if residual_gain is None else ChunkResiduals(obs_dim, chunk_size, action_dim, residual_gain)
+        )
 
     @property
     def target_steps(self) -> int:
@@ -123,6 +135,22 @@ class ChunkCritic(nn.Module, ABC):
             raise ValueError(f"the least std is {float(std.min())}; raise it above 0")
         self.obs_mean.copy_(mean)
         self.obs_std.copy_(std)
+
+    def fit_actions(self, obs: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit how chunks are read, once observations are normalised; without `residuals` this does nothing.
+
+        Args:
+            obs: `[batch, obs]`, raw units.
+            actions: `[batch, chunk, action]` in [-1, 1].
+            valid: `[batch, chunk]` bool prefix mask.
+        """
+        if self.residuals is not None:
+            self.residuals.fit(self._normalize(obs), actions, valid)
+
+    def _read(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return observations and chunks as the networks read them."""
+        x = self._normalize(obs)
+        return x, actions if self.residuals is None else self.residuals(x, actions)
 
     def _normalize(self, obs: Tensor) -> Tensor:
         return ((obs - self.obs_mean) / self.obs_std).clamp(-OBSERVATION_CLIP, OBSERVATION_CLIP)

@@ -27,6 +27,9 @@ class CriticConfig:
         width: Hidden units per layer.
         depth: Hidden layers (mlp) or blocks (transformer).
         attention_heads: Attention heads of the transformer; divides `width`.
+        residual_gain: Read what a linear regression on the observation leaves of a chunk, in units of its
+            spread times this (`ChunkResiduals`): for commands that are absolute targets. 0.1 is usual; with 1
+            the critic learns the noise of every dimension. None reads chunks as they are.
         v_min: Least possible value of any chunk, to which targets are clipped; None if unknown.
         v_max: Greatest possible value of any chunk; None if unknown.
         bins: Classes of the `hl_gauss` head.
@@ -43,6 +46,7 @@ class CriticConfig:
     width: int = 192
     depth: int = 3
     attention_heads: int = 4
+    residual_gain: float | None = None
     v_min: float | None = None
     v_max: float | None = None
     bins: int = 101
@@ -52,6 +56,10 @@ class CriticConfig:
         for name in ("ensemble", "width", "depth", "attention_heads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"critic {name} is {getattr(self, name)}; it must be at least 1")
+        if self.residual_gain is not None and not self.residual_gain > 0:
+            raise ConfigError(
+                f"critic residual_gain is {self.residual_gain}; it must be above 0 (0.1 is usual), or none"
+            )
         if self.kind == "transformer" and self.width % self.attention_heads:
             raise ConfigError(
                 f"critic width {self.width} is no multiple of attention_heads {self.attention_heads}; "
@@ -89,16 +97,40 @@ def make_critic(
         generator: Source of the initial weights.
     """
     dims, head = (obs_dim, action_dim, chunk_size), _make_head(config)
-    sizes = {"ensemble": config.ensemble, "width": config.width, "depth": config.depth}
+    ensemble, width, depth = config.ensemble, config.width, config.depth
+    gain = config.residual_gain
     match config.kind:
         case "mlp":
-            return MLPChunkCritic(*dims, head=head, **sizes, generator=generator)
+            return MLPChunkCritic(
+                *dims,
+                head=head,
+                ensemble=ensemble,
+                width=width,
+                depth=depth,
+                residual_gain=gain,
+                generator=generator,
+            )
         case "per_step":
-            return PerStepCritic(*dims, head=head, n_step=config.n_step, **sizes, generator=generator)
+            return PerStepCritic(
+                *dims,
+                head=head,
+                n_step=config.n_step,
+                ensemble=ensemble,
+                width=width,
+                depth=depth,
+                residual_gain=gain,
+                generator=generator,
+            )
         case "transformer":
-            heads = config.attention_heads
             return TransformerChunkCritic(
-                *dims, head=head, **sizes, attention_heads=heads, generator=generator
+                *dims,
+                head=head,
+                ensemble=ensemble,
+                width=width,
+                depth=depth,
+                attention_heads=config.attention_heads,
+                residual_gain=gain,
+                generator=generator,
             )
 
 

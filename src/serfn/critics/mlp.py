@@ -34,6 +34,7 @@ class MLPChunkCritic(ChunkCritic):
         ensemble: Number of independent members.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
+        residual_gain: Read chunks as `ChunkResiduals` of this gain; None reads them as they are.
         generator: Source of the initial weights.
     """
 
@@ -47,9 +48,17 @@ class MLPChunkCritic(ChunkCritic):
         ensemble: int = 2,
         width: int = 192,
         depth: int = 3,
+        residual_gain: float | None = None,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size, ensemble=ensemble, head=head)
+        super().__init__(
+            obs_dim,
+            action_dim,
+            chunk_size,
+            ensemble=ensemble,
+            head=head,
+            residual_gain=residual_gain,
+        )
         sizes = [obs_dim + chunk_size * action_dim + 1, *[width] * depth]
         self._hidden_shape = (width,)
         self.hidden = nn.ModuleList(
@@ -66,7 +75,8 @@ class MLPChunkCritic(ChunkCritic):
             steps = valid.sum(dim=1, keepdim=True)
             fraction = (steps / self.chunk_size).to(obs.dtype)
             actions = _hold_last(actions, steps)
-        features = torch.cat([self._normalize(obs), actions.flatten(1), fraction], dim=1)
+        x, chunks = self._read(obs, actions)
+        features = torch.cat([x, chunks.flatten(1), fraction], dim=1)
         hidden = features.expand(self.ensemble, -1, -1)
         for layer in self.hidden:
             hidden = functional.layer_norm(functional.silu(layer(hidden)), self._hidden_shape)

@@ -34,6 +34,7 @@ class TransformerChunkCritic(ChunkCritic):
         width: Features of a token.
         depth: Number of blocks.
         attention_heads: Attention heads, a divisor of `width`.
+        residual_gain: Read chunks as `ChunkResiduals` of this gain; None reads them as they are.
         generator: Source of the initial weights.
 
     Raises:
@@ -53,9 +54,17 @@ class TransformerChunkCritic(ChunkCritic):
         width: int = 192,
         depth: int = 3,
         attention_heads: int = 4,
+        residual_gain: float | None = None,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size, ensemble=ensemble, head=head)
+        super().__init__(
+            obs_dim,
+            action_dim,
+            chunk_size,
+            ensemble=ensemble,
+            head=head,
+            residual_gain=residual_gain,
+        )
         if width % attention_heads:
             raise ValueError(f"width {width} is not a multiple of attention_heads {attention_heads}")
         self.obs_token = EnsembleLinear(ensemble, obs_dim, width, gain=1.0, generator=generator)
@@ -89,8 +98,9 @@ class TransformerChunkCritic(ChunkCritic):
         """
         batch, chunk, _ = actions.shape
         members = (self.ensemble, -1, -1)
-        obs_token = self.obs_token(self._normalize(obs).expand(members)).unsqueeze(2)
-        action_tokens = self.action_token(actions.flatten(0, 1).expand(members)).unflatten(1, (batch, chunk))
+        x, chunks = self._read(obs, actions)
+        obs_token = self.obs_token(x.expand(members)).unsqueeze(2)
+        action_tokens = self.action_token(chunks.flatten(0, 1).expand(members)).unflatten(1, (batch, chunk))
         tokens = torch.cat([obs_token, action_tokens], dim=2) + self.position
         for block in self.blocks:
             tokens = block(tokens)

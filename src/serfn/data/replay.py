@@ -11,6 +11,7 @@ whatever the size of the storage.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from serfn.data.arrays import ArraySpace
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
 
+WindowStarts = Literal["all", "imitable", "decisions"]
+"""Steps that may start a window: all, those of imitable episodes, or those where a chunk was decided."""
+
 _INITIAL_EPISODES = 16
-_STEP_ARRAYS = ("observations", "actions", "rewards", "interventions")
+_STEP_ARRAYS = ("observations", "actions", "rewards", "interventions", "chunk_starts")
 
 
 class ChunkReplay:
@@ -73,8 +77,10 @@ class ChunkReplay:
         # last, as a budget that does not suffice leaves the last ones on disk.
         self._remaining = space.empty((capacity_steps,), np.int64)
         self._episode_of_step = space.empty((capacity_steps,), np.int64)
-        # Step numbers of imitable episodes, in a ring of their own with the same first-in-first-out order.
+        # Numbers of steps that may start windows, in rings of their own with the same first-in-first-out order.
         self._imitable_steps = space.empty((capacity_steps,), np.int64)
+        self._decision_steps = space.empty((capacity_steps,), np.int64)
+        self._chunk_starts = space.empty((capacity_steps,), np.bool_)
         self._interventions = space.empty((capacity_steps,), np.bool_)
         self._rewards = space.empty((capacity_steps,), np.float32)
         self._actions = space.empty((capacity_steps, action_spec.dim), np.float32)
@@ -83,6 +89,7 @@ class ChunkReplay:
         self._allocate_episodes(_INITIAL_EPISODES)
         self._first_episode = self._next_episode = 0
         self._first_imitable = self._next_imitable = 0
+        self._first_decision = self._next_decision = 0
 
     def __len__(self) -> int:
         """Number of stored steps, which is the number of windows."""
@@ -97,6 +104,11 @@ class ChunkReplay:
     def num_imitable_steps(self) -> int:
         """Number of stored steps that belong to imitable episodes."""
         return self._next_imitable - self._first_imitable
+
+    @property
+    def num_decisions(self) -> int:
+        """Number of stored steps at which a chunk was decided."""
+        return self._next_decision - self._first_decision
 
     def add(self, episode: Episode, imitable: bool | None = None) -> None:
         """Store one episode, evicting the oldest ones if it does not fit.
@@ -120,6 +132,7 @@ class ChunkReplay:
             actions=np.clip(self.action_spec.normalize(episode.actions), -1.0, 1.0),
             rewards=episode.rewards,
             interventions=episode.interventions,
+            chunk_starts=episode.chunk_starts,
             terminal_observation=episode.observations[-1],
             terminated=episode.terminated,
             imitable=bool(episode.success) if imitable is None else imitable,
@@ -130,27 +143,31 @@ class ChunkReplay:
         batch: int,
         rng: np.random.Generator,
         *,
-        imitable_only: bool = False,
+        starts: WindowStarts = "all",
         window_observations: bool = False,
     ) -> ChunkBatch:
-        """Draw windows with replacement, uniformly over the stored steps as their starts.
+        """Draw windows with replacement, uniformly over the steps that may start them.
 
         Args:
             batch: Number of windows.
             rng: Source of the draws.
-            imitable_only: Draw from imitable episodes only.
+            starts: Which stored steps may start a window.
             window_observations: Also return `window_obs`.
 
         Raises:
             DataError: There is no step to draw from.
         """
-        stored = self.num_imitable_steps if imitable_only else len(self)
+        stored = {"all": len(self), "imitable": self.num_imitable_steps, "decisions": self.num_decisions}[
+            starts
+        ]
         if stored == 0:
-            kind = "imitable " if imitable_only else ""
-            raise DataError(f"the replay holds no {kind}steps (of {len(self)}); add such episodes first")
+            kind = "" if starts == "all" else f" that are {starts}"
+            raise DataError(f"the replay holds no steps{kind} (of {len(self)}); add such episodes first")
         draws = rng.integers(stored, size=batch)
-        if imitable_only:
+        if starts == "imitable":
             steps = self._imitable_steps[(self._first_imitable + draws) % self.capacity_steps]
+        elif starts == "decisions":
+            steps = self._decision_steps[(self._first_decision + draws) % self.capacity_steps]
         else:
             steps = self._first_step + draws
         return self._gather(steps, window_observations)
@@ -181,6 +198,7 @@ class ChunkReplay:
             "actions": self._actions[rows],
             "rewards": self._rewards[rows],
             "interventions": self._interventions[rows],
+            "chunk_starts": self._chunk_starts[rows],
             "lengths": self._lengths[slots],
             "terminal_observations": self._terminal_observations[slots],
             "terminated": self._terminated[slots],
@@ -197,6 +215,7 @@ class ChunkReplay:
         self._first_step = self._next_step = 0
         self._first_episode = self._next_episode = 0
         self._first_imitable = self._next_imitable = 0
+        self._first_decision = self._next_decision = 0
         ends = np.cumsum(state["lengths"])
         for index, (length, end) in enumerate(zip(state["lengths"], ends, strict=True)):
             steps = slice(int(end - length), int(end))
@@ -205,6 +224,7 @@ class ChunkReplay:
                 actions=state["actions"][steps],
                 rewards=state["rewards"][steps],
                 interventions=state["interventions"][steps],
+                chunk_starts=state["chunk_starts"][steps],
                 terminal_observation=state["terminal_observations"][index],
                 terminated=bool(state["terminated"][index]),
                 imitable=bool(state["imitable"][index]),
@@ -217,6 +237,7 @@ class ChunkReplay:
         actions: np.ndarray,
         rewards: np.ndarray,
         interventions: np.ndarray | None,
+        chunk_starts: np.ndarray,
         terminal_observation: np.ndarray,
         terminated: bool,
         imitable: bool,
@@ -237,6 +258,7 @@ class ChunkReplay:
         self._actions[rows] = actions
         self._rewards[rows] = rewards
         self._interventions[rows] = False if interventions is None else interventions
+        self._chunk_starts[rows] = chunk_starts
         self._remaining[rows] = np.arange(length, 0, -1)
         self._episode_of_step[rows] = self._next_episode
         slot = self._next_episode % len(self._terminated)
@@ -247,12 +269,19 @@ class ChunkReplay:
         if imitable:
             self._imitable_steps[(self._next_imitable + np.arange(length)) % self.capacity_steps] = steps
             self._next_imitable += length
+        decisions = steps[chunk_starts]
+        self._decision_steps[(self._next_decision + np.arange(len(decisions))) % self.capacity_steps] = (
+            decisions
+        )
+        self._next_decision += len(decisions)
         self._next_step += length
         self._next_episode += 1
 
     def _evict_oldest(self) -> None:
         slot = self._first_episode % len(self._terminated)
         length = int(self._lengths[slot])
+        rows = np.arange(self._first_step, self._first_step + length) % self.capacity_steps
+        self._first_decision += int(self._chunk_starts[rows].sum())
         self._first_step += length
         self._first_episode += 1
         if self._imitable[slot]:
@@ -337,6 +366,7 @@ def mixed_batch(
     online_fraction: float,
     rng: np.random.Generator,
     *,
+    online_starts: WindowStarts = "all",
     window_observations: bool = False,
 ) -> ChunkBatch:
     """Draw a batch from prior data and online experience in a fixed proportion.
@@ -349,6 +379,7 @@ def mixed_batch(
         batch: Number of windows; the prior ones come first.
         online_fraction: Share of online windows in [0, 1], rounded to a whole number of windows.
         rng: Source of the draws.
+        online_starts: Which steps of own experience may start a window.
         window_observations: Also return `window_obs`.
 
     Raises:
@@ -357,12 +388,10 @@ def mixed_batch(
     if not 0.0 <= online_fraction <= 1.0:
         raise DataError(f"online_fraction is {online_fraction}; it must lie in [0, 1]")
     from_online = round(batch * online_fraction) if len(online) else 0
-    if from_online == 0:
-        return prior.sample(batch, rng, window_observations=window_observations)
-    if from_online == batch:
-        return online.sample(batch, rng, window_observations=window_observations)
-    parts = (
-        prior.sample(batch - from_online, rng, window_observations=window_observations),
-        online.sample(from_online, rng, window_observations=window_observations),
-    )
-    return parts[0].joined(parts[1])
+    parts: list[ChunkBatch] = []
+    if from_online < batch:
+        parts.append(prior.sample(batch - from_online, rng, window_observations=window_observations))
+    if from_online > 0:
+        own = online.sample(from_online, rng, starts=online_starts, window_observations=window_observations)
+        parts.append(own)
+    return parts[0] if len(parts) == 1 else parts[0].joined(parts[1])

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from serfn.policies.linear_mean import LinearMean
+from serfn.flows.linear_mean import LinearMean
 from serfn.policies.normalizer import ObservationNormalizer
 
 Metrics = dict[str, Tensor]

@@ -119,12 +119,13 @@ def make_replay(config: TrainConfig, task: TaskSpec, capacity_steps: int) -> Chu
 
 
 def fit_statistics(agent: Agent, prior: ChunkReplay, demonstrations: Sequence[Episode]) -> None:
-    """Fit observation normalisers and the policy's whitening to all windows of the demonstrations."""
+    """Fit normalisers, regressions and the policy's whitening to all windows of the demonstrations."""
     windows = agent.tensors(prior.windows(np.arange(len(prior))))
     agent.policy.fit_statistics(windows.obs, windows.actions, windows.valid)
     statistics = observation_statistics(demonstrations)
     mean = torch.from_numpy(statistics.mean).to(agent.device, agent.dtype)
     std = torch.from_numpy(statistics.std).to(agent.device, agent.dtype)
-    agent.critic.set_normalization(mean, std)
-    agent.target_critic.set_normalization(mean, std)
+    for critic in (agent.critic, agent.target_critic):
+        critic.set_normalization(mean, std)
+        critic.fit_actions(windows.obs, windows.actions, windows.valid)
     agent.freeze_reference(0.0)

@@ -14,7 +14,7 @@ from serfn.core.results import EvaluationResult
 from serfn.core.spec import TaskSpec
 from serfn.critics.base import ChunkCritic
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkReplay, mixed_batch
+from serfn.data.replay import ChunkReplay, WindowStarts, mixed_batch
 from serfn.training.acting import ActingConfig, BestOfNActor
 from serfn.training.agent import Agent
 from serfn.training.batch import TensorBatch
@@ -206,14 +206,21 @@ class StageContext:
     def prior_batch(self, size: int, successes_only: bool = False) -> TensorBatch:
         """Draw demonstrations for one update, those that succeed if asked for and there are any."""
         windows = self.agent.critic.needs_window_observations
-        some = successes_only and self.prior.num_imitable_steps > 0
-        batch = self.prior.sample(size, self.rng, imitable_only=some, window_observations=windows)
+        starts = "imitable" if successes_only and self.prior.num_imitable_steps > 0 else "all"
+        batch = self.prior.sample(size, self.rng, starts=starts, window_observations=windows)
         return self.agent.tensors(batch)
 
-    def mixed_batch(self, size: int, online_fraction: float) -> TensorBatch:
+    def mixed_batch(
+        self, size: int, online_fraction: float, online_starts: WindowStarts = "all"
+    ) -> TensorBatch:
         """Draw demonstrations and own experience in a fixed proportion for one update."""
-        windows = self.agent.critic.needs_window_observations
         batch = mixed_batch(
-            self.prior, self.online, size, online_fraction, self.rng, window_observations=windows
+            self.prior,
+            self.online,
+            size,
+            online_fraction,
+            self.rng,
+            online_starts=online_starts,
+            window_observations=self.agent.critic.needs_window_observations,
         )
         return self.agent.tensors(batch)

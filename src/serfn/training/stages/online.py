@@ -79,6 +79,9 @@ class OnlineConfig:
         batch_size: Transitions per update.
         online_fraction: Share of own experience in the critic's batches; the rest are demonstrations.
         policy_online_fraction: Share of own experience in the batches that improve the policy.
+        policy_starts: Which windows of own experience improve it: `all`, or those that start at `decisions`
+            and so hold one chunk as it was chosen. Others hold the end of one and the beginning of the next,
+            which on a robot that lags behind its commands is a motion that no chunk asks for.
         schedule: How the step sizes of policy and critic change within a round. `cosine` cools them down, so
             that what collects the next round is not one noisy iterate.
         policy_every: Critic updates per policy update.
@@ -106,6 +109,7 @@ class OnlineConfig:
     batch_size: int = 192
     online_fraction: float = 0.5
     policy_online_fraction: float = 1.0
+    policy_starts: Literal["all", "decisions"] = "all"
     schedule: Schedule = "constant"
     policy_every: int = 3
     policy_delay_rounds: int = 1
@@ -242,8 +246,10 @@ class Online(Stage):
         batch = ctx.mixed_batch(config.batch_size, config.online_fraction)
         metrics = agent.critic_step(batch)
         if self._policy_moves(ctx) and (step + 1) % config.policy_every == 0:
-            if config.policy_online_fraction != config.online_fraction:
-                batch = ctx.mixed_batch(config.batch_size, config.policy_online_fraction)
+            if (config.policy_online_fraction, config.policy_starts) != (config.online_fraction, "all"):
+                batch = ctx.mixed_batch(
+                    config.batch_size, config.policy_online_fraction, config.policy_starts
+                )
             metrics |= agent.policy_step(batch, self._demonstrations(ctx, batch), config.improvement)
         return metrics
 
@@ -259,7 +265,7 @@ class Online(Stage):
             return ctx.prior_batch(config.batch_size)
         half = config.batch_size // 2
         return ctx.prior_batch(config.batch_size - half, successes_only=True).joined(
-            agent.tensors(ctx.online.sample(half, ctx.rng, imitable_only=True))
+            agent.tensors(ctx.online.sample(half, ctx.rng, starts="imitable"))
         )
 
     def _watch(self, ctx: StageContext, means: dict[str, float]) -> None:
