@@ -77,7 +77,7 @@ class ChunkReplay:
         # last, as a budget that does not suffice leaves the last ones on disk.
         self._remaining = space.empty((capacity_steps,), np.int64)
         self._episode_of_step = space.empty((capacity_steps,), np.int64)
-        # Numbers of steps that may start windows, in rings of their own with the same first-in-first-out order.
+        # Numbers of steps that may start windows, in rings of their own with the same order.
         self._imitable_steps = space.empty((capacity_steps,), np.int64)
         self._decision_steps = space.empty((capacity_steps,), np.int64)
         self._chunk_starts = space.empty((capacity_steps,), np.bool_)
