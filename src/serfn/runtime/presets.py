@@ -116,20 +116,20 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
     return TrainConfig(
         env=env_id,
         plant="field",
-        demo_episodes=4 if smoke else 160 if full else 100,
+        demo_episodes=4 if smoke else 160 if full else 80,
         chunk_size=4,
         rewards=RewardConfig(scale=1 / 0.24, failure_value=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=6e-4),
         imitation=ImitationConfig(
-            steps=100 if smoke else 6000 if full else 3000,
+            steps=100 if smoke else 6000 if full else 2400,
             batch_size=256,
             acting=dataclasses.replace(curious, candidates=1),
         ),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000 if full else 1000),
         offline=OfflineConfig(
-            steps=100 if smoke else 1500 if full else 400,
+            steps=100 if smoke else 1500 if full else 300,
             schedule="cosine",
             improvement=offline,
             acting=acting,
