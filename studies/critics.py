@@ -43,6 +43,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "16-step returns": ("agent.return_steps=16",),
     "step 1e-3": ("agent.critic_learning_rate=0.001",),
     "HL-Gauss": ("critic.head=hl_gauss",),
+    "chunks as residuals, gain 0.1": ("critic.residual_gain=0.1",),
+    "chunks as residuals, gain 1": ("critic.residual_gain=1.0",),
 }
 STEPS_AHEAD = (8, 20)
 OWN_CHUNKS = 6

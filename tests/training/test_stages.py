@@ -578,3 +578,31 @@ def test_the_reference_is_the_policy_that_collected_the_round(
     for reference, collector in zip(references, [collected[1]] * 4 + [collected[2]] * 4, strict=True):
         assert torch.equal(reference, collector)
     assert not torch.equal(collected[1], collected[2])
+
+
+@pytest.mark.parametrize("starts", ["all", "decisions"])
+def test_own_chunks_can_teach_the_policy_as_they_were_decided(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, starts: Any
+) -> None:
+    usual = toy_config()
+    config = toy_config(online=dataclasses.replace(usual.online, policy_starts=starts))
+    decided: set[bytes] = set()
+    taught: set[bytes] = set()
+
+    def collect(*args: Any) -> Any:
+        episodes = surroundings.collect(*args)
+        for episode in episodes:
+            decided.update(row.tobytes() for row in episode.observations[:-1][episode.chunk_starts])
+        return episodes
+
+    session = surroundings.make_session(config, tmp_path, evaluate=None, collect=collect)
+    agent = session.context.agent
+    improve = agent.policy_step
+
+    def watched(batch: Any, *args: Any) -> Any:
+        taught.update(row.tobytes() for row in batch.obs.numpy())
+        return improve(batch, *args)
+
+    agent.policy_step = watched
+    session.run(["imitation", "critic_warmup", "online"])
+    assert taught and (taught <= decided) is (starts == "decisions")
