@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -97,41 +97,21 @@ def make_critic(
         generator: Source of the initial weights.
     """
     dims, head = (obs_dim, action_dim, chunk_size), _make_head(config)
-    ensemble, width, depth = config.ensemble, config.width, config.depth
-    gain = config.residual_gain
+    common: dict[str, Any] = {
+        "head": head,
+        "ensemble": config.ensemble,
+        "width": config.width,
+        "depth": config.depth,
+        "residual_gain": config.residual_gain,
+        "generator": generator,
+    }
     match config.kind:
         case "mlp":
-            return MLPChunkCritic(
-                *dims,
-                head=head,
-                ensemble=ensemble,
-                width=width,
-                depth=depth,
-                residual_gain=gain,
-                generator=generator,
-            )
+            return MLPChunkCritic(*dims, **common)
         case "per_step":
-            return PerStepCritic(
-                *dims,
-                head=head,
-                n_step=config.n_step,
-                ensemble=ensemble,
-                width=width,
-                depth=depth,
-                residual_gain=gain,
-                generator=generator,
-            )
+            return PerStepCritic(*dims, n_step=config.n_step, **common)
         case "transformer":
-            return TransformerChunkCritic(
-                *dims,
-                head=head,
-                ensemble=ensemble,
-                width=width,
-                depth=depth,
-                attention_heads=config.attention_heads,
-                residual_gain=gain,
-                generator=generator,
-            )
+            return TransformerChunkCritic(*dims, attention_heads=config.attention_heads, **common)
 
 
 def _make_head(config: CriticConfig) -> ValueHead:

@@ -157,19 +157,17 @@ class ChunkReplay:
         Raises:
             DataError: There is no step to draw from.
         """
-        stored = {"all": len(self), "imitable": self.num_imitable_steps, "decisions": self.num_decisions}[
-            starts
-        ]
+        if starts == "all":
+            ring, first, stored = None, self._first_step, len(self)
+        elif starts == "imitable":
+            ring, first, stored = self._imitable_steps, self._first_imitable, self.num_imitable_steps
+        else:
+            ring, first, stored = self._decision_steps, self._first_decision, self.num_decisions
         if stored == 0:
             kind = "" if starts == "all" else f" that are {starts}"
             raise DataError(f"the replay holds no steps{kind} (of {len(self)}); add such episodes first")
-        draws = rng.integers(stored, size=batch)
-        if starts == "imitable":
-            steps = self._imitable_steps[(self._first_imitable + draws) % self.capacity_steps]
-        elif starts == "decisions":
-            steps = self._decision_steps[(self._first_decision + draws) % self.capacity_steps]
-        else:
-            steps = self._first_step + draws
+        drawn = first + rng.integers(stored, size=batch)
+        steps = drawn if ring is None else ring[drawn % self.capacity_steps]
         return self._gather(steps, window_observations)
 
     def windows(self, starts: np.ndarray, *, window_observations: bool = False) -> ChunkBatch:
