@@ -147,7 +147,7 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
             collecting=curious,
         ),
         loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),
-        evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=8 if smoke else 16),
+        evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=16 if full else 8),
     )
 
 
@@ -160,13 +160,14 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     recorded rewards in the critic's targets carry a reward at the end to the start of an episode in a few
     steps.
 
-    The clone acts with one sample, what comes after it with the best of 8 under the critic: on the plant most
-    failures are out of time, and chunks of higher value cut sooner. The policy is held close to the clone: at
-    KL / D of 0.07 it was no better than the clone, and along the Q-gradient it lost its precision
-    (docs/results/scissors-before.md).
+    The clone acts with one sample, what comes after it with the best of 16 under the critic: on the plant
+    most failures are out of time, and chunks of higher value cut sooner. The critic reads chunks as
+    residuals, and the policy learns from own chunks as they were decided (docs/results/scissors.md). It is
+    held close to the clone: at KL / D of 0.07 it was no better than the clone, and along the Q-gradient it
+    lost its precision (docs/results/scissors-before.md).
     """
     acting, imitating = (
-        ActingConfig(candidates=8, temperature=0.5),
+        ActingConfig(candidates=16, temperature=0.7),
         ActingConfig(candidates=1, temperature=0.5),
     )
     improvement = ImprovementConfig(
@@ -187,7 +188,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
             encoder_width=192,
             data_noise=0.003,
         ),
-        critic=CriticConfig(width=192, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
+        critic=CriticConfig(width=192, depth=3, ensemble=2, residual_gain=0.1, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(return_steps=40),
         imitation=ImitationConfig(
             steps=100 if smoke else 5000, batch_size=128, successes_only=True, acting=imitating
@@ -201,8 +202,10 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         ),
         online=OnlineConfig(
             episodes=16 if smoke else 50,
-            updates_per_round=60 if smoke else 800,
+            episodes_per_round=8 if smoke else 10,
+            updates_per_round=60 if smoke else 1000,
             schedule="cosine",
+            policy_starts="decisions",
             policy_delay_rounds=1,
             evaluate_every=1 if smoke else 2,
             improvement=improvement,

@@ -213,7 +213,12 @@ class StageContext:
     def mixed_batch(
         self, size: int, online_fraction: float, online_starts: WindowStarts = "all"
     ) -> TensorBatch:
-        """Draw demonstrations and own experience in a fixed proportion for one update."""
+        """Draw demonstrations and own experience in a fixed proportion for one update.
+
+        Where a person did everything nothing was decided; then any own window may be drawn.
+        """
+        if online_starts == "decisions" and self.online.num_decisions == 0:
+            online_starts = "all"
         batch = mixed_batch(
             self.prior,
             self.online,
