@@ -26,6 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "error: '$(PYTHON)' is not Python 3.11 or newer; install one and name it: make setup PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (the first time takes a few minutes) ..."
+	@# Python compiles what it imports; compiling everything ahead takes a minute more.
 	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,formats,orca,ray,robotics,teacher]'
 	@touch $@
 

@@ -178,6 +178,7 @@ def test_the_critic_learns_which_action_pays(critic: ChunkCritic) -> None:
     ("options", "message"),
     [
         ({"ensemble": 0}, "ensemble is 0"),
+        ({"residual_gain": 0.0}, "residual_gain is 0"),
         ({"kind": "transformer", "width": 30}, "no multiple of attention_heads"),
         ({"v_min": 1.0, "v_max": 0.0}, "not below v_max"),
         ({"head": "hl_gauss"}, "needs v_min and v_max"),
@@ -203,15 +204,14 @@ def test_residuals_do_not_see_what_the_observation_explains(
     followed = (obs @ slopes).unflatten(1, (CHUNK, ACTION))
     critic.fit_actions(obs, followed + 0.02 * noise, valid)
     assert critic.residuals is not None
-    steps = 1 if kind == "per_step" else CHUNK
-    read = critic.residuals(obs, (followed + 0.02 * noise)[:, :steps])
-    torch.testing.assert_close(read, 0.5 * noise[:, :steps], atol=0.15, rtol=0.0)
+    actions = followed + 0.02 * noise
+    read = critic.residuals(obs, actions)
+    torch.testing.assert_close(read, 0.5 * noise, atol=0.15, rtol=0.0)
+    torch.testing.assert_close(critic.residuals(obs, actions[:, :1]), read[:, :1])
     # The same critic, given what is left, is the one that reads chunks as they are.
     plain = build(dataclasses.replace(config, residual_gain=None))
     plain.load_state_dict({k: v for k, v in critic.state_dict().items() if not k.startswith("residuals.")})
-    actions = followed + 0.02 * noise
-    if kind != "per_step":
-        torch.testing.assert_close(critic.value(obs, actions), plain.value(obs, read))
+    torch.testing.assert_close(critic.value(obs, actions), plain.value(obs, read))
 
 
 def test_residuals_are_read_within_bounds() -> None:

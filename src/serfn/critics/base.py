@@ -52,7 +52,6 @@ class ChunkCritic(nn.Module, ABC):
         chunk_size: Steps of a chunk.
         ensemble: Number of independent members.
         head: Meaning of the outputs.
-        residual_gain: Read chunks as `ChunkResiduals` of this gain; None reads them as they are.
 
     Raises:
         ValueError: A size is below 1.
@@ -65,14 +64,7 @@ class ChunkCritic(nn.Module, ABC):
     obs_std: Tensor
 
     def __init__(
-        self,
-        obs_dim: int,
-        action_dim: int,
-        chunk_size: int,
-        *,
-        ensemble: int,
-        head: ValueHead,
-        residual_gain: float | None = None,
+        self, obs_dim: int, action_dim: int, chunk_size: int, *, ensemble: int, head: ValueHead
     ) -> None:
         super().__init__()
         for name, value in (
@@ -90,9 +82,7 @@ class ChunkCritic(nn.Module, ABC):
         self.head = head
         self.register_buffer("obs_mean", torch.zeros(obs_dim, dtype=torch.float32))
         self.register_buffer("obs_std", torch.ones(obs_dim, dtype=torch.float32))
-        self.residuals = (
-            None if residual_gain is None else ChunkResiduals(obs_dim, chunk_size, action_dim, residual_gain)
-        )
+        self.residuals: ChunkResiduals | None = None
 
     @property
     def target_steps(self) -> int:
@@ -136,6 +126,10 @@ class ChunkCritic(nn.Module, ABC):
         self.obs_mean.copy_(mean)
         self.obs_std.copy_(std)
 
+    def read_residuals(self, gain: float) -> None:
+        """From now on read chunks as `ChunkResiduals` of this gain, which `fit_actions` fits."""
+        self.residuals = ChunkResiduals(self.obs_dim, self.chunk_size, self.action_dim, gain)
+
     def fit_actions(self, obs: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit how chunks are read, once observations are normalised; without `residuals` this does nothing.
 
@@ -148,7 +142,7 @@ class ChunkCritic(nn.Module, ABC):
             self.residuals.fit(self._normalize(obs), actions, valid)
 
     def _read(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return observations and chunks as the networks read them."""
+        """Return observations and chunks, or their beginnings, as the networks read them."""
         x = self._normalize(obs)
         return x, actions if self.residuals is None else self.residuals(x, actions)
 

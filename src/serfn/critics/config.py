@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -96,22 +96,27 @@ def make_critic(
         chunk_size: Steps of a chunk.
         generator: Source of the initial weights.
     """
-    dims, head = (obs_dim, action_dim, chunk_size), _make_head(config)
-    common: dict[str, Any] = {
-        "head": head,
-        "ensemble": config.ensemble,
-        "width": config.width,
-        "depth": config.depth,
-        "residual_gain": config.residual_gain,
-        "generator": generator,
-    }
+    critic = _make_network(config, (obs_dim, action_dim, chunk_size), generator)
+    if config.residual_gain is not None:
+        critic.read_residuals(config.residual_gain)
+    return critic
+
+
+def _make_network(
+    config: CriticConfig, dims: tuple[int, int, int], generator: torch.Generator
+) -> ChunkCritic:
+    head = _make_head(config)
+    sizes = {"ensemble": config.ensemble, "width": config.width, "depth": config.depth}
     match config.kind:
         case "mlp":
-            return MLPChunkCritic(*dims, **common)
+            return MLPChunkCritic(*dims, head=head, **sizes, generator=generator)
         case "per_step":
-            return PerStepCritic(*dims, n_step=config.n_step, **common)
+            return PerStepCritic(*dims, head=head, n_step=config.n_step, **sizes, generator=generator)
         case "transformer":
-            return TransformerChunkCritic(*dims, attention_heads=config.attention_heads, **common)
+            heads = config.attention_heads
+            return TransformerChunkCritic(
+                *dims, head=head, **sizes, attention_heads=heads, generator=generator
+            )
 
 
 def _make_head(config: CriticConfig) -> ValueHead:

@@ -34,7 +34,6 @@ class MLPChunkCritic(ChunkCritic):
         ensemble: Number of independent members.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
-        residual_gain: Read chunks as `ChunkResiduals` of this gain; None reads them as they are.
         generator: Source of the initial weights.
     """
 
@@ -48,17 +47,9 @@ class MLPChunkCritic(ChunkCritic):
         ensemble: int = 2,
         width: int = 192,
         depth: int = 3,
-        residual_gain: float | None = None,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(
-            obs_dim,
-            action_dim,
-            chunk_size,
-            ensemble=ensemble,
-            head=head,
-            residual_gain=residual_gain,
-        )
+        super().__init__(obs_dim, action_dim, chunk_size, ensemble=ensemble, head=head)
         sizes = [obs_dim + chunk_size * action_dim + 1, *[width] * depth]
         self._hidden_shape = (width,)
         self.hidden = nn.ModuleList(

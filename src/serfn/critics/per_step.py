@@ -26,7 +26,6 @@ class PerStepCritic(MLPChunkCritic):
         ensemble: Number of independent members.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
-        residual_gain: Read actions as `ChunkResiduals` of this gain; None reads them as they are.
         generator: Source of the initial weights.
 
     Raises:
@@ -44,7 +43,6 @@ class PerStepCritic(MLPChunkCritic):
         ensemble: int = 2,
         width: int = 192,
         depth: int = 3,
-        residual_gain: float | None = None,
         generator: torch.Generator,
     ) -> None:
         if n_step is not None and not 1 <= n_step <= chunk_size:
@@ -57,7 +55,6 @@ class PerStepCritic(MLPChunkCritic):
             ensemble=ensemble,
             width=width,
             depth=depth,
-            residual_gain=residual_gain,
             generator=generator,
         )
         self.chunk_size = chunk_size
@@ -67,10 +64,6 @@ class PerStepCritic(MLPChunkCritic):
     def target_steps(self) -> int:
         """Rewards that enter a target."""
         return self._n_step
-
-    def fit_actions(self, obs: Tensor, actions: Tensor, valid: Tensor) -> None:
-        """Fit how first actions are read, see `ChunkCritic.fit_actions`."""
-        super().fit_actions(obs, actions[:, :1], valid[:, :1])
 
     def forward(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return outputs `[ensemble, batch, head.size]` of the first actions; `valid` cannot matter."""

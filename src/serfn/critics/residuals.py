@@ -41,6 +41,9 @@ class ChunkResiduals(nn.Module):
         self.whitening.fit(actions - self.mean.actions(x), valid)
 
     def forward(self, x: Tensor, actions: Tensor) -> Tensor:
-        """Map chunks [batch, chunk, action] in [-1, 1] to residuals of the same shape."""
-        residuals, _ = self.whitening.inverse(actions - self.mean.actions(x))
-        return self.gain * residuals.clamp(-RESIDUAL_CLIP, RESIDUAL_CLIP)
+        """Map chunks in [-1, 1], or their first steps, [batch, steps, action] to residuals of that shape."""
+        steps, spread = actions.shape[1], self.whitening
+        left = actions - self.mean.actions(x)[:, :steps]
+        return self.gain * ((left - spread.mean[:steps]) / spread.std[:steps]).clamp(
+            -RESIDUAL_CLIP, RESIDUAL_CLIP
+        )

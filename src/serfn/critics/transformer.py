@@ -34,7 +34,6 @@ class TransformerChunkCritic(ChunkCritic):
         width: Features of a token.
         depth: Number of blocks.
         attention_heads: Attention heads, a divisor of `width`.
-        residual_gain: Read chunks as `ChunkResiduals` of this gain; None reads them as they are.
         generator: Source of the initial weights.
 
     Raises:
@@ -54,17 +53,9 @@ class TransformerChunkCritic(ChunkCritic):
         width: int = 192,
         depth: int = 3,
         attention_heads: int = 4,
-        residual_gain: float | None = None,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(
-            obs_dim,
-            action_dim,
-            chunk_size,
-            ensemble=ensemble,
-            head=head,
-            residual_gain=residual_gain,
-        )
+        super().__init__(obs_dim, action_dim, chunk_size, ensemble=ensemble, head=head)
         if width % attention_heads:
             raise ValueError(f"width {width} is not a multiple of attention_heads {attention_heads}")
         self.obs_token = EnsembleLinear(ensemble, obs_dim, width, gain=1.0, generator=generator)

@@ -20,6 +20,8 @@ FONT_SIZE = 9
 _POINTS_PER_STAGE = 200
 _LETTER_FRACTION = 0.013
 """Width of a letter as a fraction of the axes, to leave out names that do not fit."""
+_WIDE_LABEL = 40
+"""Characters beyond which two labels do not fit beside each other."""
 
 
 @dataclass(frozen=True)
@@ -290,10 +292,6 @@ def _figure(rows: int, palette: Palette, height: float) -> tuple[Figure, list[Ax
     for one in axes:
         style_axes(one, palette)
     return figure, axes
-
-
-_WIDE_LABEL = 40
-"""Characters beyond which two labels do not fit beside each other."""
 
 
 def _legend(figure: Figure, axes: Axes, palette: Palette) -> None:

@@ -1,4 +1,4 @@
-"""A linear regression of chunks on observations, fitted in closed form, from which a policy begins."""
+"""A linear regression of chunks on observations: policies begin from it, critics may leave it out."""
 
 from __future__ import annotations
 
