@@ -127,6 +127,18 @@ def test_targets_are_rate_limited(env: OrcaScissorsTape) -> None:
     assert change[3:].max() == pytest.approx(0.15)
 
 
+@pytest.mark.parametrize("plant", ["nominal", "weak", "field"])
+def test_tracking_errors_say_the_same_on_every_machine(plant: str) -> None:
+    env = OrcaScissorsTape(plant=plant)
+    env.reset(seed=0)
+    for action in _random_actions(env, 5):
+        observation = env.step(action)[0]
+    joints, errors = (observation[_slice(env, name)] for name in ("joint_position", "tracking_error"))
+    missing = env.simulation.targets[-NUM_JOINTS:] - joints
+    np.testing.assert_allclose(errors, np.clip(missing, -0.5, 0.5), atol=1e-6)
+    assert np.abs(errors).max() > 0.01
+
+
 def test_pushes_move_the_machine_but_not_what_was_commanded() -> None:
     still, pushed = OrcaScissorsTape(), OrcaScissorsTape(plant=replace(PLANTS["pushed"], push_rate_hz=20.0))
     assert still.reset(seed=0)[0].tolist() == pushed.reset(seed=0)[0].tolist()
@@ -136,6 +148,9 @@ def test_pushes_move_the_machine_but_not_what_was_commanded() -> None:
     np.testing.assert_allclose(pushed.simulation.targets, targets, atol=1e-6)
     wrist = _slice(still, "wrist_position")[:3]
     assert 0.001 < np.abs(calm[wrist] - shaken[wrist]).max() < 0.05
+    # The motors know what they follow: a clone cannot read off what it commanded last.
+    told = [shaken[_slice(still, name)] for name in ("joint_position", "tracking_error")]
+    assert np.abs(sum(told) - targets[-NUM_JOINTS:]).max() > 0.02
 
 
 def test_every_second_push_closes_the_grip_by_a_share_of_its_bound() -> None:

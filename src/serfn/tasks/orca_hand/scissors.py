@@ -6,7 +6,8 @@ scissors, and the tape parts only when both edges close on it (see `cut_rule`).
 
 **Observation** [89] float32, SI units: the features of `scissors_state.OBSERVATION_NAMES` and the latched
 stages `grasp`, `retrieve` and `reach` (0 or 1). Twelve features magnify the last centimetres of the
-scissors' way into the hand and around the tape, and have no unit. The previous command is not part of it.
+scissors' way into the hand and around the tape, and have no unit. Tracking errors tell in rad how far the
+motors still have to go: their torque would say so on one machine and mislead on a weaker one.
 
 **Action** [23]: absolute targets of the wrist (x, y, z in m; yaw, pitch, roll in rad) and of the hand's 17
 joints in rad, rate limited to 30 mm and 0.15 rad per step; 20 Hz.

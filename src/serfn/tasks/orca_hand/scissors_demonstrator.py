@@ -4,7 +4,7 @@ It acts on the observation and keeps no clock: the phase and the next command fo
 and tape are *now*, so that a policy without memory can learn them, and a missed insertion or a slipped blade
 is answered as a person would: by looking again. Where a way back begins, hand or scissors show it until it
 ends: a thumb that has missed its loop stays bent, blades that have met no tape stay closed. All that it
-remembers is the opening angle that its fingers were last told, which the motor torques of the observation
+remembers is the opening angle that its fingers were last told, which the tracking errors of the observation
 show too. Its style is drawn per episode, so that a set of demonstrations has several modes, and its hand
 trembles.
 

@@ -68,6 +68,7 @@ class ScissorsSimulation(HandSimulation):
         play = np.concatenate([np.zeros(NUM_WRIST_JOINTS), np.ones(NUM_JOINTS)])
         super().__init__(scene, plant, physics, [*wrist, *range(NUM_JOINTS)], play)
         self.cut_rule = CutRule()
+        self._followed = self.targets
         self._nominal, model = scene, self.model
         slides = np.arange(len(self.targets)) < 3
         closing = np.concatenate([np.zeros(NUM_WRIST_JOINTS), grip_postures().closing()])
@@ -127,6 +128,7 @@ class ScissorsSimulation(HandSimulation):
         widths = np.repeat([ranges.hand_m, ranges.hand_rad], 3)
         wrist = START_WRIST + widths * rng.uniform(-1, 1, NUM_WRIST_JOINTS)
         self.hold(np.concatenate([wrist, START_POSTURE_RAD]))
+        self._followed = self.targets
         data.qpos[self._joints] = self.targets
         self.settle(_SETTLING_S)
         self._pushes.reset(rng)
@@ -135,7 +137,7 @@ class ScissorsSimulation(HandSimulation):
         """Advance one control period; a push offsets what the motors follow, not what was commanded."""
         commanded = np.clip(targets, self.low, self.high)
         super().step(commanded + self._pushes.next())
-        self.targets = commanded
+        self._followed, self.targets = self.targets, commanded
 
     def advance(self, steps: int) -> None:
         """Advance by simulation steps under the present motor targets, watching the tape when it is near."""
@@ -168,7 +170,7 @@ class ScissorsSimulation(HandSimulation):
         return ScissorsState(
             wrist=positions[:NUM_WRIST_JOINTS],
             joints=positions[NUM_WRIST_JOINTS:],
-            torques=data.actuator_force[:NUM_JOINTS].copy(),
+            tracking_errors=self._followed[NUM_WRIST_JOINTS:] - positions[NUM_WRIST_JOINTS:],
             hand_position=data.xpos[self._tower] + hand @ WRIST_CENTRE_M,
             hand_rotation=hand,
             scissors_position=pivot,
@@ -198,9 +200,11 @@ class ScissorsSimulation(HandSimulation):
         joint, position, turn = noises
         draw = rng.standard_normal
         turned = quaternion_to_matrix(perturb_quaternion(yaw_quaternion(0.0), turn * draw(3)))
+        joints = state.joints + joint * draw(NUM_JOINTS)
         return replace(
             state,
-            joints=state.joints + joint * draw(NUM_JOINTS),
+            joints=joints,
+            tracking_errors=state.tracking_errors + state.joints - joints,
             scissors_position=state.scissors_position + position * draw(3),
             scissors_rotation=turned @ state.scissors_rotation,
             angle=state.angle + turn * draw(),

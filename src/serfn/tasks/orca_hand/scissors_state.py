@@ -19,6 +19,8 @@ HELD_PIVOT_M = np.array([-0.052, 0.047, 0.162]) - WRIST_CENTRE_M
 """Place [3] of the pivot of scissors that are held well, from the wrist's point, in the hand frame."""
 NEAR_M, NEAR_RAD = 0.02, 0.2
 """Scales of the magnified features: they saturate beyond."""
+MAX_ERROR_RAD = 0.5
+"""Tracking errors are clipped here, where a motor of the hand as it ships gives its largest torque."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ScissorsState:
     Attributes:
         wrist: wrist joints [6] in m and rad.
         joints: hand joints [17] in rad.
-        torques: torques of the hand's motors [17] in Nm.
+        tracking_errors: what the hand's motors were last told, less the measured joints [17] in rad.
         hand_position: the point of the hand that the wrist moves [3].
         hand_rotation: the hand frame [3, 3].
         scissors_position: the pivot [3].
@@ -46,7 +48,7 @@ class ScissorsState:
 
     wrist: np.ndarray
     joints: np.ndarray
-    torques: np.ndarray
+    tracking_errors: np.ndarray
     hand_position: np.ndarray
     hand_rotation: np.ndarray
     scissors_position: np.ndarray
@@ -85,7 +87,7 @@ class ScissorsState:
 OBSERVATION_NAMES = (
     *(f"wrist_position.{name}" for name in WRIST_JOINTS),
     *(f"joint_position.{name}" for name in JOINTS),
-    *(f"motor_torque.{name}" for name in JOINTS),
+    *(f"tracking_error.{name}" for name in JOINTS),
     *(f"scissors_position.{axis}" for axis in "xyz"),
     *(f"scissors_axis.{column}.{axis}" for column in ("handles", "normal") for axis in "xyz"),
     "scissors_angle", "scissors_angle_rate",
@@ -111,7 +113,7 @@ def observation_features(state: ScissorsState) -> np.ndarray:
     parts = (
         state.wrist,
         state.joints,
-        state.torques,
+        np.clip(state.tracking_errors, -MAX_ERROR_RAD, MAX_ERROR_RAD),
         state.scissors_position,
         state.scissors_rotation[:, 0],
         state.scissors_rotation[:, 1],

@@ -3,9 +3,9 @@
 **Task.** A cross-shaped knob on a vertical axis stands between the fingertips; its friction holds it where it
 is left. Turn it by half a turn, counter-clockwise seen from above. `docs/new-task.md` goes through this file.
 
-**Observation** [41] float32: joint positions [17] (rad), motor torques [17] (Nm), the knob's angle as cosine
-and sine of four times it (the knob's symmetry), its rate (rad/s), how far it has been turned (rad), and its
-offset from the nominal place [3] (m).
+**Observation** [41] float32: joint positions [17] (rad), tracking errors [17] (rad: the last commanded less
+the measured joints), the knob's angle as cosine and sine of four times it (the knob's symmetry), its rate
+(rad/s), how far it has been turned (rad), and its offset from the nominal place [3] (m).
 
 **Action** [16]: joint targets in rad (all joints but the wrist), rate limited to 0.15 rad per step; 20 Hz.
 
@@ -61,7 +61,7 @@ IGNORED_PLANT_FIELDS = (
 
 OBSERVATION_NAMES = (
     *(f"joint_position.{name}" for name in JOINTS),
-    *(f"motor_torque.{name}" for name in JOINTS),
+    *(f"tracking_error.{name}" for name in JOINTS),
     "knob.cos4", "knob.sin4", "knob.rate", "knob.turned",
     *(f"knob_offset.{axis}" for axis in "xyz"),
 )  # fmt: skip
@@ -110,7 +110,7 @@ class OrcaValve(HandEnvironment):
         joints = data.qpos[:NUM_JOINTS] + self.plant.joint_noise_rad * rng.standard_normal(NUM_JOINTS)
         angle = 4 * data.qpos[-1]
         knob = (np.cos(angle), np.sin(angle), data.qvel[-1], self.turned_rad)
-        return np.concatenate([joints, data.actuator_force, knob, self._offset]).astype(np.float32)
+        return np.concatenate([joints, self.valve.targets - joints, knob, self._offset]).astype(np.float32)
 
     def reward_terms(self) -> dict[str, float]:
         """Return `progress` in rad and `done`."""
