@@ -32,6 +32,10 @@ CONFIGS = [
         FlowPolicyConfig(FlowConfig(couplings=2, width=16), base_components=3, encoder_width=16),
         id="flow-mixture-base",
     ),
+    pytest.param(
+        FlowPolicyConfig(FlowConfig(couplings=2, width=16), members=3, encoder_width=16, linear_mean=True),
+        id="flow-ensemble",
+    ),
     pytest.param(FlowMatchingConfig(steps=4, width=16), id="flow-matching"),
     pytest.param(FlowMatchingConfig(steps=4, width=16, prediction="data"), id="flow-matching-data"),
     pytest.param(DiffusionConfig(steps=5, width=32), id="diffusion"),
@@ -173,6 +177,7 @@ def test_some_policies_have_a_density() -> None:
     assert [name for name, has_density in kinds.items() if has_density] == [
         "flow",
         "flow-mixture-base",
+        "flow-ensemble",
         "gaussian",
         "gaussian-mixture",
         "flow-linear-mean",

@@ -9,6 +9,7 @@ from serfn.policies.diffusion import DiffusionConfig, DiffusionPolicy
 from serfn.policies.distilled import DistilledFlowConfig, DistilledFlowPolicy
 from serfn.policies.factory import PolicyConfig, make_policy
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
+from serfn.policies.flow_ensemble import FlowEnsemblePolicy
 from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
 from serfn.policies.gaussian import GaussianConfig, GaussianPolicy
 from serfn.policies.gaussian_mixture import GaussianMixtureConfig, GaussianMixturePolicy
@@ -22,6 +23,7 @@ __all__ = [
     "DiffusionPolicy",
     "DistilledFlowConfig",
     "DistilledFlowPolicy",
+    "FlowEnsemblePolicy",
     "FlowMatchingConfig",
     "FlowMatchingPolicy",
     "FlowPolicy",

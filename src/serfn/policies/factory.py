@@ -9,6 +9,7 @@ from serfn.policies.deterministic import DeterministicConfig, DeterministicPolic
 from serfn.policies.diffusion import DiffusionConfig, DiffusionPolicy
 from serfn.policies.distilled import DistilledFlowConfig, DistilledFlowPolicy
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
+from serfn.policies.flow_ensemble import FlowEnsemblePolicy
 from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
 from serfn.policies.gaussian import GaussianConfig, GaussianPolicy
 from serfn.policies.gaussian_mixture import GaussianMixtureConfig, GaussianMixturePolicy
@@ -47,7 +48,8 @@ def make_policy(
         torch.default_generator.manual_seed(seed)
         match config:
             case FlowPolicyConfig():
-                return FlowPolicy(config, obs_dim, action_dim, chunk_size)
+                kind = FlowPolicy if config.members == 1 else FlowEnsemblePolicy
+                return kind(config, obs_dim, action_dim, chunk_size)
             case FlowMatchingConfig():
                 return FlowMatchingPolicy(config, obs_dim, action_dim, chunk_size)
             case DistilledFlowConfig():

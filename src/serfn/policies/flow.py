@@ -26,6 +26,7 @@ class FlowPolicyConfig:
             (4 is usual), with weights, means and widths from the observation, leave the way between empty.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`): for
             absolute commands that are to be precise over a wide range.
+        members: flows of these settings whose mixture is the policy, see `FlowEnsemblePolicy`; 1 is one flow.
         encoder_width: width of the observation's context.
         encoder_depth: layers of the observation encoder.
         data_limit: imitated actions are clipped to ±this before atanh. Close to one, saturated actions become
@@ -38,6 +39,7 @@ class FlowPolicyConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     base_components: int = 1
     linear_mean: bool = False
+    members: int = 1
     encoder_width: int = 192
     encoder_depth: int = 2
     data_limit: float = 0.98
@@ -45,7 +47,7 @@ class FlowPolicyConfig:
     type: Literal["flow"] = "flow"
 
     def __post_init__(self) -> None:
-        for name in ("base_components", "encoder_width", "encoder_depth"):
+        for name in ("base_components", "members", "encoder_width", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_data_preparation(self.data_limit, self.data_noise)

@@ -8,6 +8,7 @@ a linear regression, or 0.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -25,6 +26,10 @@ from serfn.policies.base import (
 
 DENSITY_LIMIT = 1.0 - 1e-6
 """Densities are evaluated at |a| ≤ this: beyond it, float32 soon leaves atanh no digits and then no value."""
+
+
+StepLaw = Callable[[Tensor, Tensor], Tensor]
+"""Observations and v [..., chunk, action] to a value per step [..., chunk]."""
 
 
 class SquashedConfig(Protocol):
@@ -75,6 +80,10 @@ class SquashedPolicy(LikelihoodPolicy):
     @abstractmethod
     def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """Log-density of each step given those before it, [..., chunk], over v [..., chunk, action]."""
+
+    def imitation_step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+        """What imitation raises at each step [..., chunk]: the log-density, or a bound below it."""
+        return self.step_log_prob(obs, v)
 
     @abstractmethod
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
@@ -128,15 +137,15 @@ class SquashedPolicy(LikelihoodPolicy):
 
     def log_prob_pre_tanh(self, obs: Tensor, u: Tensor, valid: Tensor | None = None) -> Tensor:
         """Log-density over u [batch] of pre-tanh chunks [batch, chunk, action] or their valid prefixes."""
-        return _sum_valid(self._checked_step_log_prob(obs, _cleared(u, valid)), valid)
+        return _sum_valid(self._of_chunks(self.step_log_prob, obs, _cleared(u, valid)), valid)
 
     def log_prob(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
         """Log-density [batch] of chunks; finite, with finite gradients, for all actions in [-1, 1]."""
-        return _sum_valid(self._step_log_prob(obs, _cleared(actions, valid)), valid)
+        return self._squashed(self.step_log_prob, obs, actions, valid)
 
     def log_prob_candidates(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
         """Log-density [batch, count] of chunks [batch, count, chunk, action]."""
-        return _sum_valid(self._step_log_prob(obs.unsqueeze(-2), _cleared(actions, valid)), valid)
+        return self._squashed(self.step_log_prob, obs.unsqueeze(-2), actions, valid)
 
     def imitation_loss(
         self,
@@ -149,7 +158,7 @@ class SquashedPolicy(LikelihoodPolicy):
     ) -> tuple[Tensor, Metrics]:
         """Negative log-likelihood of dequantised, clipped actions, per valid action dimension."""
         prepared = self.prepare_data(actions, generator=generator)
-        log_prob = self.log_prob(obs, prepared, valid)
+        log_prob = self._squashed(self.imitation_step_log_prob, obs, prepared, valid)
         loss = weighted_mean_per_dimension(-log_prob, valid, self.action_dim, weights)
         saturated = (prepared.abs() >= self.data_limit).float().mean(-1)
         metrics = {
@@ -166,17 +175,17 @@ class SquashedPolicy(LikelihoodPolicy):
             actions = actions + self.data_noise * noise
         return actions.clamp(-self.data_limit, self.data_limit)
 
-    def _step_log_prob(self, obs: Tensor, actions: Tensor) -> Tensor:
-        u = atanh_clipped(actions, DENSITY_LIMIT)
-        return self._checked_step_log_prob(obs, u) - tanh_log_slope(u).sum(-1)
+    def _squashed(self, law: StepLaw, obs: Tensor, actions: Tensor, valid: Tensor | None) -> Tensor:
+        u = atanh_clipped(_cleared(actions, valid), DENSITY_LIMIT)
+        return _sum_valid(self._of_chunks(law, obs, u) - tanh_log_slope(u).sum(-1), valid)
 
-    def _checked_step_log_prob(self, obs: Tensor, u: Tensor) -> Tensor:
+    def _of_chunks(self, law: StepLaw, obs: Tensor, u: Tensor) -> Tensor:
         if u.shape[-2:] != (self.chunk_size, self.action_dim):
             raise ValueError(
                 f"chunks have shape {tuple(u.shape)}: "
                 f"the last axes must be [{self.chunk_size}, {self.action_dim}]"
             )
-        return self.step_log_prob(obs, u - self._shift(obs))
+        return law(obs, u - self._shift(obs))
 
     def _shift(self, obs: Tensor) -> Tensor | float:
         return 0.0 if self.linear_mean is None else self.linear_mean(self.normalizer(obs))

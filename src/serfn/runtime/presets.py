@@ -167,7 +167,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     lost its precision (docs/results/scissors-before.md).
     """
     acting, imitating = (
-        ActingConfig(candidates=16, temperature=0.7),
+        ActingConfig(candidates=16, temperature=0.7, n_action_steps=4),
         ActingConfig(candidates=1, temperature=0.5),
     )
     improvement = ImprovementConfig(
@@ -180,11 +180,12 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         demo_episodes=4 if smoke else 120,
         demo_plant="pushed",
         chunk_size=8,
-        rewards=RewardConfig(success_value=1.0),
+        rewards=RewardConfig(success_value=1.0, failure_value=-1.0),
         policy=FlowPolicyConfig(
             flow=FlowConfig(couplings=4, width=192, minimum_std=0.01),
             base_components=4,
             linear_mean=True,
+            members=2,
             encoder_width=192,
             data_noise=0.003,
         ),

@@ -1,0 +1,81 @@
+"""Several flows as one policy: the mixture of laws that were learnt independently of each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
+from serfn.policies.squashed import SquashedPolicy
+
+
+class FlowEnsemblePolicy(SquashedPolicy):
+    """`π(a | obs) = 1/K Σ_k π_k(a | obs)`: each chunk is one member's, drawn anew at every decision.
+
+    The members learn from the same data and differ where these say little. There a single clone may come to
+    a stand, in a state that its own chunk leads back to; the next member's chunk leads out of it. Density,
+    divergence and the density of a prefix are exact, as for one flow.
+
+    Imitation raises `1/K Σ_k log π_k`, a bound below the mixture's log-likelihood (Jensen): every member
+    learns all data, which the likelihood of the mixture itself would divide among them.
+
+    Reference: Lakshminarayanan et al. 2017 (arXiv 1612.01474), section 2.4.
+    """
+
+    def __init__(self, config: FlowPolicyConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
+        super().__init__(config, obs_dim, action_dim, chunk_size)
+        self.config = config
+        single = replace(config, members=1, linear_mean=False)
+        self.members = nn.ModuleList(
+            FlowPolicy(single, obs_dim, action_dim, chunk_size) for _ in range(config.members)
+        )
+
+    @property
+    def flows(self) -> list[FlowPolicy]:
+        """The members; what they describe is v, since the regression is the ensemble's."""
+        return [cast(FlowPolicy, member) for member in self.members]
+
+    def draw(
+        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        """Chunks of members drawn with equal probability; at temperature 0 the first member's."""
+        drawn = torch.stack([flow.draw(obs, leading, temperature, generator) for flow in self.flows])
+        if temperature == 0:
+            return drawn[0]
+        member = torch.randint(len(drawn), leading, generator=generator, device=generator.device)
+        index = member.to(drawn.device)[None, ..., None, None].expand(1, *drawn.shape[1:])
+        return drawn.gather(0, index).squeeze(0)
+
+    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+        """Log-density of each step given those before it, [..., chunk].
+
+        log p(v_t | v_{<t}) = log Σ_k p_k(v_{≤t}) - log Σ_k p_k(v_{<t}),
+
+        so that the sum over a prefix is the prefix's exact density.
+        """
+        so_far = self._member_steps(obs, v).cumsum(-1).logsumexp(0) - math.log(len(self.members))
+        return so_far - functional.pad(so_far[..., :-1], (1, 0))
+
+    def imitation_step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+        """Mean of the members' log-densities of each step, [..., chunk]."""
+        return self._member_steps(obs, v).mean(0)
+
+    def fit_inputs(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
+        """Fit the regression, and everybody's normaliser."""
+        super().fit_inputs(observations, actions, valid)
+        for flow in self.flows:
+            flow.normalizer.fit(observations)
+
+    def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
+        """Set the outermost layer of every member."""
+        for flow in self.flows:
+            flow.fit_whitening(v, valid)
+
+    def _member_steps(self, obs: Tensor, v: Tensor) -> Tensor:
+        """Log-densities [members, ..., chunk] of steps given those before them."""
+        return torch.stack([flow.step_log_prob(obs, v) for flow in self.flows])
