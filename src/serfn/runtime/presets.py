@@ -152,19 +152,19 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
 
 
 def _scissors(env_id: str, budget: Budget) -> TrainConfig:
-    """Scissors and tape: +1 per stage, the cut as if paid ever after; 50 online episodes.
+    """Scissors and tape: +1 per stage, the cut as if paid ever after, a drop as -1; 50 online episodes.
 
     The wrist is commanded over a metre and must meet the loops within millimetres: the flow begins from a
     regression and from a base that follows the observation, and imitated actions get a fraction of the usual
-    noise. Demonstrations are pushed out of their way, so that they show how to come back. Two seconds of
-    recorded rewards in the critic's targets carry a reward at the end to the start of an episode in a few
-    steps.
+    noise. Demonstrations are pushed out of their way, so that they show how to come back; of two flows that
+    learn from them one leads on where the other has come to a stand. Two seconds of recorded rewards in the
+    critic's targets carry a reward at the end to the start of an episode in a few steps.
 
-    The clone acts with one sample, what comes after it with the best of 16 under the critic: on the plant
-    most failures are out of time, and chunks of higher value cut sooner. The critic reads chunks as
-    residuals, and the policy learns from own chunks as they were decided (docs/results/scissors.md). It is
-    held close to the clone: at KL / D of 0.07 it was no better than the clone, and along the Q-gradient it
-    lost its precision (docs/results/scissors-before.md).
+    The clone acts with one sample, what comes after it with the best of 16 under the critic, decided anew
+    after half a chunk: on the plant most failures are out of time, and chunks of higher value cut sooner. The
+    critic reads chunks as residuals, and the policy learns from own chunks as they were decided
+    (docs/results/scissors.md). It is held close to the clone: at KL / D of 0.07 it was no better than the
+    clone, and along the Q-gradient it lost its precision (docs/results/scissors-before.md).
     """
     acting, imitating = (
         ActingConfig(candidates=16, temperature=0.7, n_action_steps=4),
