@@ -157,8 +157,8 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     The wrist is commanded over a metre and must meet the loops within millimetres: the flow begins from a
     regression and from a base that follows the observation, and imitated actions get a fraction of the usual
     noise. Demonstrations are pushed out of their way, so that they show how to come back; of two flows that
-    learn from them one leads on where the other has come to a stand. Two seconds of recorded rewards in the
-    critic's targets carry a reward at the end to the start of an episode in a few steps.
+    learn from them (full budget) one leads on where the other has come to a stand. Two seconds of recorded
+    rewards in the critic's targets carry a reward at the end to the start of an episode in a few steps.
 
     The clone acts with one sample, what comes after it with the best of 16 under the critic, decided anew
     after half a chunk: on the plant most failures are out of time, and chunks of higher value cut sooner. The
@@ -185,7 +185,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
             flow=FlowConfig(couplings=4, width=192, minimum_std=0.01),
             base_components=4,
             linear_mean=True,
-            members=2,
+            members=2 if full else 1,
             encoder_width=192,
             data_noise=0.003,
         ),
@@ -204,7 +204,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         online=OnlineConfig(
             episodes=16 if smoke else 50,
             episodes_per_round=8 if smoke else 10,
-            updates_per_round=60 if smoke else 1000,
+            updates_per_round=60 if smoke else 1000 if full else 500,
             schedule="cosine",
             policy_starts="decisions",
             policy_delay_rounds=1,
