@@ -17,12 +17,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_ensemble(
-    members: int = MEMBERS, shift: float = 0.3, *, linear_mean: bool = True
-) -> FlowEnsemblePolicy:
+def make_ensemble(shift: float = 0.3, *, linear_mean: bool = True) -> FlowEnsemblePolicy:
     """Members away from their initialisation and, by `shift`, from each other."""
     config = FlowPolicyConfig(
-        FlowConfig(couplings=2, width=16), members=members, encoder_width=16, linear_mean=linear_mean
+        FlowConfig(couplings=2, width=16), members=MEMBERS, encoder_width=16, linear_mean=linear_mean
     )
     policy = make_policy(config, OBS, ACTION, CHUNK).double()
     assert isinstance(policy, FlowEnsemblePolicy)

@@ -57,15 +57,27 @@ class MixtureLaw:
         return mean + temperature * log_std.exp() * noise
 
     def step_log_prob(self, v: Tensor) -> Tensor:
-        """Log-density of each step given those before it, [..., chunk, action] → [..., chunk].
-
-            log p(v_t | v_{<t}) = log Σ_k w_k Π_{s≤t} N_ks - log Σ_k w_k Π_{s<t} N_ks,
-
-        so that the sum over a prefix is the prefix's exact density.
-        """
+        """Log-density of each step given those before it, [..., chunk, action] → [..., chunk]."""
         steps = gaussian_log_density(v.unsqueeze(-3), self.mean, self.log_std).sum(-1)
-        so_far = (self.log_weights.unsqueeze(-1) + steps.cumsum(-1)).logsumexp(-2)
-        return so_far - functional.pad(so_far[..., :-1], (1, 0))
+        return mixture_step_log_prob(self.log_weights, steps)
+
+
+def mixture_step_log_prob(log_weights: Tensor, steps: Tensor) -> Tensor:
+    """Log-density of each step given those before it, where one component lasts for a whole chunk.
+
+        log p(v_t | v_{<t}) = log Σ_k w_k Π_{s≤t} p_ks - log Σ_k w_k Π_{s<t} p_ks,
+
+    so that the sum over a prefix is the prefix's exact density.
+
+    Args:
+        log_weights: `log w` [..., components], normalised.
+        steps: `log p_ks` of every step given those before it under each component, [..., components, chunk].
+
+    Returns:
+        [..., chunk].
+    """
+    so_far = (log_weights.unsqueeze(-1) + steps.cumsum(-1)).logsumexp(-2)
+    return so_far - functional.pad(so_far[..., :-1], (1, 0))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from serfn.policies.chunk_law import mixture_step_log_prob
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
 from serfn.policies.squashed import SquashedPolicy
 
@@ -52,18 +52,14 @@ class FlowEnsemblePolicy(SquashedPolicy):
         return drawn.gather(0, index).squeeze(0)
 
     def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
-        """Log-density of each step given those before it, [..., chunk].
-
-        log p(v_t | v_{<t}) = log Σ_k p_k(v_{≤t}) - log Σ_k p_k(v_{<t}),
-
-        so that the sum over a prefix is the prefix's exact density.
-        """
-        so_far = self._member_steps(obs, v).cumsum(-1).logsumexp(0) - math.log(len(self.members))
-        return so_far - functional.pad(so_far[..., :-1], (1, 0))
+        """Log-density of each step given those before it, [..., chunk]."""
+        steps = self._member_steps(obs, v)
+        weights = steps.new_full((len(self.members),), -math.log(len(self.members)))
+        return mixture_step_log_prob(weights, steps)
 
     def imitation_step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """Mean of the members' log-densities of each step, [..., chunk]."""
-        return self._member_steps(obs, v).mean(0)
+        return self._member_steps(obs, v).mean(-2)
 
     def fit_inputs(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit the regression, and everybody's normaliser."""
@@ -77,5 +73,5 @@ class FlowEnsemblePolicy(SquashedPolicy):
             flow.fit_whitening(v, valid)
 
     def _member_steps(self, obs: Tensor, v: Tensor) -> Tensor:
-        """Log-densities [members, ..., chunk] of steps given those before them."""
-        return torch.stack([flow.step_log_prob(obs, v) for flow in self.flows])
+        """Log-densities [..., members, chunk] of steps given those before them."""
+        return torch.stack([flow.step_log_prob(obs, v) for flow in self.flows], -2)

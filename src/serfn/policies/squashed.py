@@ -156,7 +156,10 @@ class SquashedPolicy(LikelihoodPolicy):
         generator: torch.Generator,
         weights: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
-        """Negative log-likelihood of dequantised, clipped actions, per valid action dimension."""
+        """Negative log-likelihood of dequantised, clipped actions, per valid action dimension.
+
+        A policy that imitates by a bound (`imitation_step_log_prob`) reports that in `nll_per_dim`.
+        """
         prepared = self.prepare_data(actions, generator=generator)
         log_prob = self._squashed(self.imitation_step_log_prob, obs, prepared, valid)
         loss = weighted_mean_per_dimension(-log_prob, valid, self.action_dim, weights)

@@ -68,7 +68,6 @@ class ScissorsSimulation(HandSimulation):
         play = np.concatenate([np.zeros(NUM_WRIST_JOINTS), np.ones(NUM_JOINTS)])
         super().__init__(scene, plant, physics, [*wrist, *range(NUM_JOINTS)], play)
         self.cut_rule = CutRule()
-        self._followed = self.targets
         self._nominal, model = scene, self.model
         slides = np.arange(len(self.targets)) < 3
         closing = np.concatenate([np.zeros(NUM_WRIST_JOINTS), grip_postures().closing()])
@@ -128,10 +127,14 @@ class ScissorsSimulation(HandSimulation):
         widths = np.repeat([ranges.hand_m, ranges.hand_rad], 3)
         wrist = START_WRIST + widths * rng.uniform(-1, 1, NUM_WRIST_JOINTS)
         self.hold(np.concatenate([wrist, START_POSTURE_RAD]))
-        self._followed = self.targets
         data.qpos[self._joints] = self.targets
         self.settle(_SETTLING_S)
         self._pushes.reset(rng)
+
+    def hold(self, targets: np.ndarray) -> None:
+        """Let the motors hold targets [motors] from now on, without delay, play or push."""
+        super().hold(targets)
+        self._followed = self.targets
 
     def step(self, targets: np.ndarray) -> None:
         """Advance one control period; a push offsets what the motors follow, not what was commanded."""
