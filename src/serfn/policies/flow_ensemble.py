@@ -18,7 +18,7 @@ class FlowEnsemblePolicy(SquashedPolicy):
     """`π(a | obs) = 1/K Σ_k π_k(a | obs)`: each chunk is one member's, drawn anew at every decision.
 
     The members learn from the same data and differ where these say little. There a single clone may come to
-    a stand, in a state that its own chunk leads back to; the next member's chunk leads out of it. Density,
+    a stand, in a state that its own chunk leads back to; another member's chunk may lead out of it. Density,
     divergence and the density of a prefix are exact, as for one flow.
 
     Imitation raises `1/K Σ_k log π_k`, a bound below the mixture's log-likelihood (Jensen): every member
