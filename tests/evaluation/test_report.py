@@ -11,7 +11,7 @@ from PIL import Image
 from serfn.core.errors import DataError
 from serfn.core.results import EvaluationResult
 from serfn.evaluation.report import write_report
-from serfn.evaluation.report_words import results_table, verdict_sentence
+from serfn.evaluation.report_words import results_table, verdict_sentence, way_sentence
 from serfn.evaluation.run_record import load_run
 
 
@@ -140,6 +140,32 @@ def test_table_shows_the_closing_evaluation_of_each_stage(tmp_path: Path) -> Non
     assert table.points[1].acting["candidates"] == 8
     assert table.rows[0][0] == "rev/min"
     assert "acting in other ways" in write_report(record.folder).read_text()
+
+
+@pytest.mark.parametrize(
+    ("imitation", "online", "words"),
+    [
+        (None, [4.0], ""),
+        (2.0, [], ""),
+        (2.0, [2.5, 3.0], "none of 2 evaluations lies below imitation on the same 8 starts: rev/min 2 after"),
+        (2.75, [2.5, 3.0], "one of 2 evaluations lies below"),
+        (3.5, [2.5, 3.0, 4.0], "2 of 3 evaluations lie below"),
+        (2.0, [2.5], "the evaluation lies not below imitation"),
+    ],
+)
+def test_report_says_whether_the_way_fell_below_imitation(
+    tmp_path: Path, imitation: float | None, online: list[float], words: str
+) -> None:
+    # The closing evaluation of imitation has other starts and decides nothing here.
+    evaluations = [line("imitation", 9.0)]
+    if imitation is not None:
+        evaluations.append(line("imitation", imitation, final=False))
+    evaluations += [line("online", score, minutes=4, final=False) for score in online]
+    record = load_run(write_run(tmp_path / "run", evaluations))
+    sentence = way_sentence(record)
+    assert words in sentence and bool(words) == bool(sentence)
+    assert sentence.replace("<", "&lt;") in write_report(record.folder).read_text()
+    assert [point.result.mean_score for point in record.finals()] == [9.0]
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

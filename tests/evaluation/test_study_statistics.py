@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serfn.core.results import EvaluationResult
+from serfn.evaluation.run_record import EvaluationPoint, RunRecord
 from serfn.evaluation.statistics import (
     interquartile_mean,
     paired_interval,
@@ -135,9 +138,37 @@ def test_median_agrees_with_scipys_survival_function(times: list[int], reached: 
     assert median_reach(reaches) == (below[0] if below else math.inf)
 
 
-def test_dip_and_grid() -> None:
-    assert worst_dip([0.5, 0.2, 0.9], 0.5) == pytest.approx(-0.3)
-    assert worst_dip([0.6, 0.7], 0.5) == 0
+def evaluated(stage: str, score: float, *, final: bool) -> EvaluationPoint:
+    return EvaluationPoint(
+        stage, final, 0, 0.0, 0, {}, EvaluationResult((score,), (None,), (1,), (score,), {}, 1.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("imitation_on_the_way", "way", "closing", "dip"),
+    [
+        (None, [0.5, 0.2, 0.9], 0.9, -0.3),
+        (None, [0.6, 0.7], 0.8, 0.0),
+        # Easier starts on the way: 0.6 there is less than 0.5 on the closing ones.
+        (0.7, [0.6, 0.8], 0.8, -0.1),
+        # Harder ones: 0.45 is no dip.
+        (0.4, [0.45], 0.8, 0.0),
+        (0.4, [0.45], 0.3, -0.2),
+    ],
+)
+def test_dip_compares_on_the_same_starts(
+    imitation_on_the_way: float | None, way: list[float], closing: float, dip: float
+) -> None:
+    points = [evaluated("imitation", 0.5, final=True)]
+    if imitation_on_the_way is not None:
+        points.append(evaluated("imitation", imitation_on_the_way, final=False))
+    points += [evaluated("online", score, final=False) for score in way]
+    points.append(evaluated("online", closing, final=True))
+    record = RunRecord(Path(), {}, {}, tuple(points), (), ())
+    assert worst_dip(record) == pytest.approx(dip)
+
+
+def test_grid() -> None:
     assert on_grid([0, 2], [1, 3], np.array([0, 1, 5])).tolist() == [1, 2, 3]
 
 

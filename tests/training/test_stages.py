@@ -90,9 +90,12 @@ def test_a_stopped_run_continues_with_the_same_numbers(
     assert_same([list(row) for row in surroundings.rows], [list(row) for row in uninterrupted["rows"]])
 
 
-@pytest.mark.parametrize("callback", ["evaluate", "collect"])
+@pytest.mark.parametrize(
+    ("callback", "call"), [("evaluate", 1), ("evaluate", 2), ("evaluate", 4), ("collect", 3)]
+)
 def test_an_interrupt_inside_a_callback_loses_nothing(
     callback: str,
+    call: int,
     surroundings: Any,
     toy_config: Callable[..., TrainConfig],
     tmp_path: Path,
@@ -105,7 +108,7 @@ def test_an_interrupt_inside_a_callback_loses_nothing(
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls == call:
             raise KeyboardInterrupt
         return getattr(surroundings, callback)(*args, **kwargs)
 
@@ -150,6 +153,22 @@ def test_a_finished_run_has_nothing_left_to_do(
     before = fingerprint(session)
     session.run()
     assert_same(fingerprint(session), before)
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_imitation_is_evaluated_on_the_starts_of_the_way_where_the_online_stage_is(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path, every: int
+) -> None:
+    evaluated: list[tuple[str, bool]] = []
+
+    def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
+        evaluated.append((stage, final))
+        return surroundings.evaluate(actor, stage=stage, final=final)
+
+    online = dataclasses.replace(toy_config().online, evaluate_every=every)
+    session = surroundings.make_session(toy_config(online=online), tmp_path, evaluate=evaluate)
+    session.run(["imitation"])
+    assert evaluated == [("imitation", False)] * (every > 0) + [("imitation", True)]
 
 
 def test_another_configuration_cannot_be_resumed(
@@ -365,7 +384,7 @@ def test_an_evaluation_clearly_below_the_best_returns_the_policy(
     interim = iter([4.0, 5.0, 1.0, 4.9])
 
     def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
-        score = 5.0 if final else next(interim)
+        score = next(interim) if stage == "online" and not final else 5.0
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
 
     session = surroundings.make_session(evaluated_each_round(toy_config), tmp_path, evaluate=evaluate)
@@ -384,7 +403,7 @@ def test_the_stage_ends_with_its_best_evaluated_policy_and_the_critic_that_chose
             agent = session.context.agent
             critic = {f"critic.{name}": value for name, value in agent.critic_state().items()}
             evaluated.append({**agent.policy_state()["module"], **critic})
-        score = 1.0 if final else next(interim)
+        score = next(interim) if stage == "online" and not final else 1.0
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
 
     session = surroundings.make_session(evaluated_each_round(toy_config), tmp_path, evaluate=evaluate)
@@ -405,7 +424,7 @@ def test_the_stage_returns_to_its_start_where_nothing_after_it_scored_higher_on_
     def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
         if stage == "online":
             evaluated.append(session.context.agent.policy_state()["module"])
-        score = 1.0 if final else next(interim)
+        score = next(interim) if stage == "online" and not final else 1.0
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score, score + 1) * 2, {}, 10.0)
 
     session = surroundings.make_session(evaluated_each_round(toy_config), tmp_path, evaluate=evaluate)

@@ -21,6 +21,7 @@ from serfn.evaluation.report_words import (
     score_row,
     stage_words,
     verdict_sentence,
+    way_sentence,
     with_interval,
 )
 from serfn.evaluation.run_record import STAGES, RunRecord, load_run
@@ -31,7 +32,8 @@ _MOST_ALARMS = 5
 
 _PLOT_WORDS = {
     "learning": "Mean score of each evaluation with its 95% interval, against the robot time spent online. "
-    "The square is the closing evaluation of what the stage ended with, on starts of its own.",
+    "Squares are closing evaluations, of the policy after imitation and of what the stage ended with, on "
+    "starts of their own.",
     "likelihood": "How likely the policy finds the recorded chunks, how far it has moved from its reference "
     "(the divergence, estimated on its own samples), and how strongly it is held.",
     "critic": "The critic's training error, and its values against the bound that the rewards allow. Values "
@@ -65,7 +67,7 @@ def write_report(run_dir: Path) -> Path:
         outcome=record.verdict().outcome,
         verdict=escape(verdict_sentence(record)),
         results=_results(record) + _other_acting(record),
-        learning=_plot("learning", plots),
+        learning=_plot("learning", plots) + _way(record),
         films=_films(record),
         events=_events(record),
         likelihood=_plot("likelihood", plots),
@@ -149,6 +151,11 @@ def _plot(name: str, plots: Mapping[str, Mapping[str, Path]]) -> str:
         f"<figure><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"
         f"<img src='{light}' alt='{words}'></picture><figcaption>{words}</figcaption></figure>"
     )
+
+
+def _way(record: RunRecord) -> str:
+    sentence = way_sentence(record)
+    return _note(sentence) if sentence else ""
 
 
 def _films(record: RunRecord) -> str:

@@ -97,10 +97,13 @@ def _learning(record: RunRecord, palette: Palette) -> Figure | None:
         _band(axes, path, color, label)
         if closing:
             _closing(axes, closing[-1], color, f"{label}, closing evaluation")
-    if "imitation" in before:
-        level = mean_t_interval(before["imitation"].result.scores)
-        axes.axhspan(level.low, level.high, color=palette.text, alpha=0.12, lw=0)
-        axes.axhline(level.mean, color=palette.text, lw=1, ls=(0, (4, 3)), label="imitation")
+    on_these_starts = record.on_the_way()[0]
+    if on_these_starts is not None:
+        _level(axes, on_these_starts, palette.text, "imitation")
+        if "imitation" in before:
+            _closing(axes, before["imitation"], palette.text, "imitation, closing evaluation")
+    elif "imitation" in before:
+        _level(axes, before["imitation"], palette.text, "imitation")
     axes.set_xlabel("robot time, minutes")
     axes.set_ylabel(readable(record.score_name))
     axes.set_xlim(left=0)
@@ -178,6 +181,12 @@ def _band(axes: Axes, points: Sequence[EvaluationPoint], color: str, label: str)
         axes.plot(minutes, means, color=color, lw=2, marker="o", ms=4, label=label)
     else:
         axes.errorbar(minutes, means, [means - low, high - means], color=color, fmt="o", ms=4, label=label)
+
+
+def _level(axes: Axes, point: EvaluationPoint, color: str, label: str) -> None:
+    interval = mean_t_interval(point.result.scores)
+    axes.axhspan(interval.low, interval.high, color=color, alpha=0.12, lw=0)
+    axes.axhline(interval.mean, color=color, lw=1, ls=(0, (4, 3)), label=label)
 
 
 def _closing(axes: Axes, point: EvaluationPoint, color: str, label: str) -> None:

@@ -65,6 +65,29 @@ def verdict_sentence(record: RunRecord) -> str:
     return f"{verdict.outcome.capitalize()}: {history}, a difference of {gap} (95% interval {low} to {high})."
 
 
+def way_sentence(record: RunRecord) -> str:
+    """Say whether an evaluation of the online stage's way fell below imitation on the same starts.
+
+    Empty where there is nothing to compare.
+    """
+    imitation, way = record.on_the_way()
+    if imitation is None or not way:
+        return ""
+    level, scores = imitation.result.mean_score, [point.result.mean_score for point in way]
+    below, many = sum(score < level for score in scores), len(scores)
+    if many == 1:
+        fell = f"the evaluation lies{'' if below else ' not'}"
+    elif below <= 1:
+        fell = f"{'one' if below else 'none'} of {many} evaluations lies"
+    else:
+        fell = f"{below} of {many} evaluations lie"
+    name, starts = readable(record.score_name), imitation.result.episodes
+    return (
+        f"On the way {fell} below imitation on the same {starts} starts: {name} {number(level)} after "
+        f"imitation, at least {number(min(scores))} online."
+    )
+
+
 def score_row(point: EvaluationPoint, record: RunRecord) -> SummaryRow:
     """Summarise the score of one evaluation."""
     return summarize(point.result, record.score_name)[0]

@@ -90,6 +90,17 @@ class RunRecord:
         closing = {point.stage: point for point in self.evaluations if point.final}
         return [closing[stage] for stage in STAGES if stage in closing]
 
+    def on_the_way(self) -> tuple[EvaluationPoint | None, list[EvaluationPoint]]:
+        """Return the evaluations that share the starts of the online stage's way, in the order of training.
+
+        Returns:
+            The policy after imitation on these starts, None where a run did not evaluate it there, and the
+            policies of the online stage.
+        """
+        before = [point for point in self.evaluations if point.stage == "imitation" and not point.final]
+        way = [point for point in self.evaluations if point.stage == "online" and not point.final]
+        return (before[-1] if before else None), way
+
     def verdict(self) -> Verdict:
         """Compare the last closing evaluation with that of imitation."""
         finals = self.finals()

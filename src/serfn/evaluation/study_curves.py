@@ -121,9 +121,21 @@ def median_reach(reaches: Sequence[Reach]) -> float:
     return math.inf
 
 
-def worst_dip(scores: Sequence[float], imitation: float) -> float:
-    """Return how far the lowest evaluation lies below imitation, at most 0: 0 means never below."""
-    return min(0.0, min(scores) - imitation)
+def worst_dip(record: RunRecord) -> float:
+    """Return how far the lowest evaluation of the online stage lies below imitation: 0 means never below.
+
+    Each is compared with imitation on the same starts: closing with closing evaluation, and those on the way
+    with the one that imitation has on theirs. A run that lacks the latter compares with its closing one. So
+    is the policy that the online stage began with, where the offline stage closed with it.
+    """
+    finals = {point.stage: point for point in record.finals()}
+    on_its_way, way = record.on_the_way()
+    closing = finals.get("imitation")
+    if closing is None:
+        return 0.0
+    pairs = [(point, on_its_way or closing) for point in way]
+    pairs += [(finals[stage], closing) for stage in ("offline", "online") if stage in finals]
+    return min([0.0, *(a.result.mean_score - b.result.mean_score for a, b in pairs)])
 
 
 def on_grid(x: Sequence[float], y: Sequence[float], grid: np.ndarray) -> np.ndarray:

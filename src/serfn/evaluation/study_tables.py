@@ -210,7 +210,7 @@ def _run_row(record: StudyRecord, run: StudyRunRecord) -> RunRow:
         reached=None if reaches["minutes"] is None else reaches["minutes"].reached,
         reach_minutes=None if reaches["minutes"] is None else reaches["minutes"].at,
         reach_episodes=None if reaches["episodes"] is None else reaches["episodes"].at,
-        worst_dip=worst_dip(curve.scores, curve.imitation),
+        worst_dip=worst_dip(run.run),
         robot_minutes=float(run.run.status.get("robot_minutes", 0.0)),
         online_episodes=int(run.run.status.get("episodes", 0)),
         environment_steps=run.environment_steps,

@@ -39,7 +39,7 @@ def make_stages(config: TrainConfig, names: Sequence[StageName] = STAGES) -> lis
     if unknown or not names:
         raise ConfigError(f"stages are {list(names)}; choose from {', '.join(STAGES)}")
     stages: dict[StageName, Stage] = {
-        "imitation": Imitation(config.imitation),
+        "imitation": Imitation(config.imitation, evaluate_interim=config.online.evaluate_every > 0),
         "critic_warmup": CriticWarmup(config.critic_warmup),
         "offline": Offline(config.offline),
         "online": Online(config.online),

@@ -8,7 +8,15 @@ from typing import ClassVar
 from serfn.core.errors import ConfigError
 from serfn.training.acting import ActingConfig
 from serfn.training.losses import Metrics
-from serfn.training.stages.base import Schedule, Stage, check_steps, run_updates, scheduled_rate
+from serfn.training.stages.base import (
+    Schedule,
+    Stage,
+    check_steps,
+    checkpoint,
+    checkpoint_on_interrupt,
+    run_updates,
+    scheduled_rate,
+)
 from serfn.training.stages.context import StageContext, StageName
 
 
@@ -45,12 +53,19 @@ class ImitationConfig:
 
 
 class Imitation(Stage):
-    """Maximum likelihood on the demonstrations."""
+    """Maximum likelihood on the demonstrations.
+
+    Args:
+        config: What the stage does.
+        evaluate_interim: Also evaluate the policy on the starts on which the online stage judges itself on
+            its way, so that its evaluations are compared with imitation on equal terms.
+    """
 
     name: ClassVar[StageName] = "imitation"
 
-    def __init__(self, config: ImitationConfig) -> None:
+    def __init__(self, config: ImitationConfig, *, evaluate_interim: bool = False) -> None:
         self.config = config
+        self._evaluate_interim = evaluate_interim
 
     @property
     def acting(self) -> ActingConfig:
@@ -66,7 +81,7 @@ class Imitation(Stage):
         """Nothing to set up: statistics are fitted when the agent is built."""
 
     def train(self, ctx: StageContext) -> None:
-        """Run the updates that remain."""
+        """Run the updates that remain, then the interim evaluation."""
         config, agent = self.config, ctx.agent
 
         def update(step: int) -> Metrics:
@@ -76,3 +91,8 @@ class Imitation(Stage):
             return agent.imitation_step(ctx.prior_batch(config.batch_size, config.successes_only))
 
         run_updates(ctx, config.steps, update)
+        if self._evaluate_interim and ctx.evaluate is not None and not ctx.state.stage_data.get("evaluated"):
+            with checkpoint_on_interrupt(ctx):
+                ctx.evaluate(ctx.actor(self.acting), stage=self.name, final=False)
+            ctx.state.stage_data["evaluated"] = True
+            checkpoint(ctx)
