@@ -71,19 +71,37 @@ def test_own_log_prob_agrees_with_the_density_of_the_sample() -> None:
     torch.testing.assert_close(policy.log_prob(obs, actions), log_prob, atol=1e-7, rtol=1e-7)
 
 
-def test_every_member_gives_its_share_of_the_chunks() -> None:
+def whose(policy: FlowEnsemblePolicy, obs: Tensor, v: Tensor) -> Tensor:
+    """Member whose calmest v for its observation lies nearest; `obs` broadcasts against `v`."""
+    calm = [flow.draw(obs, v.shape[:-2], 0.0, generator()) for flow in policy.flows]
+    return torch.stack([(v - own).abs().sum((-2, -1)) for own in calm]).argmin(0)
+
+
+@pytest.mark.parametrize("count", [3000, 3001])
+def test_every_member_gives_its_share_of_the_chunks(count: int) -> None:
     policy = make_ensemble(shift=3.0, linear_mean=False)
-    obs = draw_data(1)[0]
+    obs = draw_data(1)[0].unsqueeze(-2)
     with torch.no_grad():
-        chunks = policy.sample_candidates(obs, 3000, temperature=0.2, generator=generator())[0]
-        nearest = torch.stack(
-            [
-                (chunks - flow.sample(obs, temperature=0.0, generator=generator())).abs().sum((-2, -1))
-                for flow in policy.flows
-            ]
-        ).argmin(0)
-    shares = nearest.bincount(minlength=MEMBERS) / len(nearest)
-    torch.testing.assert_close(shares, torch.full((MEMBERS,), 1 / 3), atol=0.03, rtol=0)
+        nearest = whose(policy, obs, policy.draw(obs, (1, count), 0.2, generator()))[0]
+    shares = nearest.bincount(minlength=MEMBERS) / count
+    torch.testing.assert_close(
+        shares, torch.full((MEMBERS,), 1 / 3), atol=0.03 if count % 3 else 1e-9, rtol=0
+    )
+
+
+def test_each_chunk_is_any_members_and_answers_its_own_observation() -> None:
+    policy = make_ensemble(shift=3.0, linear_mean=False)
+    obs, source = draw_data(6)[0], generator()
+    with torch.no_grad():
+        draws = torch.stack([policy.draw(obs, (6,), 1e-6, source) for _ in range(300)])
+        nearest = whose(policy, obs, draws)
+        own = torch.stack([flow.draw(obs, (6,), 0.0, source) for flow in policy.flows])
+    assert torch.pdist(own[0].flatten(1)).min() > 0.01
+    torch.testing.assert_close(draws, own[nearest, torch.arange(6)], atol=1e-4, rtol=0)
+    assert all(row.bincount(minlength=MEMBERS).tolist() == [2, 2, 2] for row in nearest)
+    for column in nearest.T:
+        shares = column.bincount(minlength=MEMBERS) / len(column)
+        torch.testing.assert_close(shares, torch.full((MEMBERS,), 1 / 3), atol=0.1, rtol=0)
 
 
 def test_temperature_zero_is_one_chunk_whatever_the_noise() -> None:

@@ -43,13 +43,37 @@ class FlowEnsemblePolicy(SquashedPolicy):
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
-        """Chunks of members drawn with equal probability; at temperature 0 the first member's."""
-        drawn = torch.stack([flow.draw(obs, leading, temperature, generator) for flow in self.flows])
+        """Chunks of members drawn with equal probability; at temperature 0 the first member's.
+
+        Where the members divide the last of the `leading` dimensions, each gives an equal share of it: a
+        random shift says which, so that every single chunk is any member's with the same probability.
+        """
         if temperature == 0:
-            return drawn[0]
+            return self.flows[0].draw(obs, leading, temperature, generator)
+        if leading and leading[-1] % len(self.members) == 0:
+            return self._draw_shares(obs, leading, temperature, generator)
+        drawn = torch.stack([flow.draw(obs, leading, temperature, generator) for flow in self.flows])
         member = torch.randint(len(drawn), leading, generator=generator, device=generator.device)
         index = member.to(drawn.device)[None, ..., None, None].expand(1, *drawn.shape[1:])
         return drawn.gather(0, index).squeeze(0)
+
+    def _draw_shares(
+        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        """Chunk i along the last of the `leading` dimensions is member `(i + shift) mod K`'s."""
+        members, count = len(self.members), leading[-1]
+        shift = torch.randint(count, (1,), generator=generator, device=generator.device).to(obs.device)
+        places = torch.arange(count, device=obs.device)
+        # Rows in the order of their members: the first member has rows 0, K, 2 K … of it.
+        rows = obs if obs.shape[-2] == 1 else obs[..., (places - shift) % count, :]
+        share = (*leading[:-1], count // members)
+        drawn = [
+            flow.draw(
+                rows if rows.shape[-2] == 1 else rows[..., k::members, :], share, temperature, generator
+            )
+            for k, flow in enumerate(self.flows)
+        ]
+        return torch.stack(drawn, -3).flatten(-4, -3)[..., (places + shift) % count, :, :]
 
     def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """Log-density of each step given those before it, [..., chunk]."""
