@@ -140,7 +140,8 @@ def test_tracking_errors_say_the_same_on_every_machine(plant: str) -> None:
 
 
 def test_pushes_move_the_machine_but_not_what_was_commanded() -> None:
-    still, pushed = OrcaScissorsTape(), OrcaScissorsTape(plant=replace(PLANTS["pushed"], push_rate_hz=20.0))
+    plant = Plant(push_rate_hz=20.0, push_m=0.01, push_rad=0.07, push_grip_rad=1.0)
+    still, pushed = OrcaScissorsTape(), OrcaScissorsTape(plant=plant)
     assert still.reset(seed=0)[0].tolist() == pushed.reset(seed=0)[0].tolist()
     targets = still.simulation.targets.copy()
     for _ in range(3):

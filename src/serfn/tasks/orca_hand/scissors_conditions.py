@@ -11,7 +11,16 @@ from serfn.tasks.orca_hand.plant import Plant
 PLANTS: dict[str, Plant] = {
     "nominal": Plant(),
     "weak": Plant(motor_gain=0.7),
-    "pushed": Plant(push_rate_hz=0.5, push_m=0.01, push_rad=0.07, push_grip_rad=1.0),
+    "pushed": Plant(
+        push_rate_hz=0.7,
+        push_m=0.01,
+        push_rad=0.07,
+        push_grip_rad=1.0,
+        joint_noise_rad=0.005,
+        object_position_noise_m=0.0005,
+        object_rotation_noise_rad=0.01,
+        object_velocity_noise=0.005,
+    ),
     "field": Plant(
         collision="meshes",
         motor_gain=0.5,
@@ -26,7 +35,8 @@ PLANTS: dict[str, Plant] = {
         object_velocity_noise=0.01,
     ),
 }
-"""Plants of this task; demonstrations are recorded on `pushed`, which is `nominal` but for the pushes.
+"""Plants of this task; demonstrations are recorded on `pushed`: `nominal`, but pushed, and
+measured by sensors that are not perfect.
 
 Joint velocities are not observed, so a plant cannot make them noisy.
 """
