@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.plant import Plant
+
+_FIELD = Plant(
+    collision="meshes",
+    motor_gain=0.5,
+    friction=0.6,
+    object_mass=1.6,
+    hinge_friction=4.0,
+    latency_s=0.04,
+    backlash_rad=0.08,
+    joint_noise_rad=0.01,
+    object_position_noise_m=0.001,
+    object_rotation_noise_rad=0.02,
+    object_velocity_noise=0.01,
+)
 
 PLANTS: dict[str, Plant] = {
     "nominal": Plant(),
@@ -21,22 +35,13 @@ PLANTS: dict[str, Plant] = {
         object_rotation_noise_rad=0.01,
         object_velocity_noise=0.005,
     ),
-    "field": Plant(
-        collision="meshes",
-        motor_gain=0.5,
-        friction=0.6,
-        object_mass=1.6,
-        hinge_friction=4.0,
-        latency_s=0.04,
-        backlash_rad=0.08,
-        joint_noise_rad=0.01,
-        object_position_noise_m=0.001,
-        object_rotation_noise_rad=0.02,
-        object_velocity_noise=0.01,
+    "field": _FIELD,
+    "worn": replace(
+        _FIELD, motor_gain=0.35, friction=0.5, latency_s=0.05, backlash_rad=0.16, joint_noise_rad=0.02
     ),
 }
 """Plants of this task; demonstrations are recorded on `pushed`: `nominal`, but pushed, and
-measured by sensors that are not perfect.
+measured by sensors that are not perfect. `worn` is a `field` whose tendons have got slack.
 
 Joint velocities are not observed, so a plant cannot make them noisy.
 """
