@@ -53,7 +53,7 @@ def train(
         env: Any Gymnasium environment instead of a task, such as gymnasium_robotics:AdroitHandDoor-v1; the
             package in front of the colon registers it.
         demos: Demonstrations in any format that 'serfn data convert' reads; needed with --env.
-        plant: Variant of the task to fine-tune on, such as nominal, weak or field; another name lists the task's.
+        plant: Variant of the task to fine-tune on, such as nominal or field; an unknown name lists all.
         config: TOML or JSON file with the whole configuration, instead of --task and --budget.
         assignments: Change one option, such as --set online.episodes=40; may be repeated.
     """
