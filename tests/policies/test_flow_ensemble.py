@@ -89,19 +89,23 @@ def test_every_member_gives_its_share_of_the_chunks(count: int) -> None:
     )
 
 
-def test_each_chunk_is_any_members_and_answers_its_own_observation() -> None:
+@pytest.mark.parametrize("leading", [(6,), (6, MEMBERS)])
+def test_each_chunk_is_any_members_and_answers_its_own_observation(leading: tuple[int, ...]) -> None:
     policy = make_ensemble(shift=3.0, linear_mean=False)
     obs, source = draw_data(6)[0], generator()
+    obs = obs if leading == (6,) else obs.unsqueeze(1)
     with torch.no_grad():
-        draws = torch.stack([policy.draw(obs, (6,), 1e-6, source) for _ in range(300)])
+        draws = torch.stack([policy.draw(obs, leading, 1e-6, source) for _ in range(300)])
         nearest = whose(policy, obs, draws)
-        own = torch.stack([flow.draw(obs, (6,), 0.0, source) for flow in policy.flows])
-    assert torch.pdist(own[0].flatten(1)).min() > 0.01
-    torch.testing.assert_close(draws, own[nearest, torch.arange(6)], atol=1e-4, rtol=0)
-    assert all(row.bincount(minlength=MEMBERS).tolist() == [2, 2, 2] for row in nearest)
-    for column in nearest.T:
-        shares = column.bincount(minlength=MEMBERS) / len(column)
+        own = torch.stack([flow.draw(obs, leading, 0.0, source) for flow in policy.flows])
+    assert torch.pdist(own[0].reshape(6, -1)).min() > 0.01
+    answers = own.flatten(1, -3).unbind(1)
+    for place, chunks in enumerate(draws.flatten(1, -3).unbind(1)):
+        member = nearest.flatten(1)[:, place]
+        torch.testing.assert_close(chunks, answers[place][member], atol=1e-4, rtol=0)
+        shares = member.bincount(minlength=MEMBERS) / len(member)
         torch.testing.assert_close(shares, torch.full((MEMBERS,), 1 / 3), atol=0.1, rtol=0)
+    assert (nearest.sort(-1).values == torch.arange(MEMBERS).repeat_interleave(leading[-1] // MEMBERS)).all()
 
 
 def test_temperature_zero_is_one_chunk_whatever_the_noise() -> None:

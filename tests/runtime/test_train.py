@@ -70,8 +70,9 @@ def test_a_run_writes_its_folder(make_config: Callable[..., TrainConfig], tmp_pa
     record = load_run(folder)
     assert record.status["complete"] and record.status["robot_minutes"] == pytest.approx(6 * 8 / 10 / 60)
     assert set(record.status["seconds"]) == set(STAGES)
-    assert [point.final for point in record.evaluations] == [True, True, False, False, False, True]
-    assert [point.result.episodes for point in record.evaluations] == [5, 5, 3, 3, 3, 5]
+    assert [point.final for point in record.evaluations] == [False, True, True, False, False, False, True]
+    assert [point.result.episodes for point in record.evaluations] == [3, 5, 5, 3, 3, 3, 5]
+    assert [point.stage for point in record.evaluations[:2]] == ["imitation", "imitation"]
     assert len(record.gates) == len(result.gates) >= 3
     assert record.series("critic_warmup", "critic/td_loss")[0] == [2.0, 4.0]
     shown = {path.stem: caption for path, caption in record.films}
