@@ -122,11 +122,11 @@ def median_reach(reaches: Sequence[Reach]) -> float:
 
 
 def worst_dip(record: RunRecord) -> float:
-    """Return how far the lowest evaluation of the online stage lies below imitation: 0 means never below.
+    """Return how far the lowest evaluation after imitation lies below it, at most 0: 0 means never below.
 
     Each is compared with imitation on the same starts: closing with closing evaluation, and those on the way
-    with the one that imitation has on theirs. A run that lacks the latter compares with its closing one. So
-    is the policy that the online stage began with, where the offline stage closed with it.
+    with the one that imitation has on theirs. A run that lacks the latter compares with its closing one. The
+    closing evaluation of the offline stage counts too: the online stage begins with what it left.
     """
     finals = {point.stage: point for point in record.finals()}
     on_its_way, way = record.on_the_way()
