@@ -147,10 +147,10 @@ def test_table_shows_the_closing_evaluation_of_each_stage(tmp_path: Path) -> Non
     [
         (None, [4.0], ""),
         (2.0, [], ""),
-        (2.0, [2.5, 3.0], "none of 2 evaluations lies below imitation on the same 8 starts: rev/min 2 after"),
-        (2.75, [2.5, 3.0], "one of 2 evaluations lies below"),
+        (2.0, [2.5, 3.0], "0 of 2 evaluations lie below imitation on the same 8 starts: rev/min 2 after"),
+        (2.75, [2.5, 3.0], "1 of 2 evaluations lies below"),
         (3.5, [2.5, 3.0, 4.0], "2 of 3 evaluations lie below"),
-        (2.0, [2.5], "the evaluation lies not below imitation"),
+        (2.0, [2.5], "0 of 1 evaluations lie below imitation"),
     ],
 )
 def test_report_says_whether_the_way_fell_below_imitation(
@@ -164,7 +164,7 @@ def test_report_says_whether_the_way_fell_below_imitation(
     record = load_run(write_run(tmp_path / "run", evaluations))
     sentence = way_sentence(record)
     assert words in sentence and bool(words) == bool(sentence)
-    assert sentence.replace("<", "&lt;") in write_report(record.folder).read_text()
+    assert sentence in write_report(record.folder).read_text()
     assert [point.result.mean_score for point in record.finals()] == [9.0]
 
 

@@ -86,9 +86,13 @@ def test_samples_have_shape_and_bounds(config: PolicyConfig) -> None:
     assert actions.shape == (6, CHUNK, ACTION) and actions.abs().max() <= 1
     candidates = policy.sample_candidates(obs, 3, generator=generator())
     assert candidates.shape == (6, 3, CHUNK, ACTION)
+    repeated = obs.repeat_interleave(3, 0)
+    calm = policy.sample_candidates(obs, 3, temperature=0.0, generator=generator())
+    still = policy.sample(repeated, temperature=0.0, generator=generator())
+    torch.testing.assert_close(calm.flatten(0, 1), still)
     # Members of an ensemble share out what is drawn together; whose chunk answers what: test_flow_ensemble.
     if not isinstance(policy, FlowEnsemblePolicy):
-        flat = policy.sample(obs.repeat_interleave(3, 0), generator=generator())
+        flat = policy.sample(repeated, generator=generator())
         torch.testing.assert_close(candidates.flatten(0, 1), flat)
 
 

@@ -154,6 +154,7 @@ def _plot(name: str, plots: Mapping[str, Mapping[str, Path]]) -> str:
 
 
 def _way(record: RunRecord) -> str:
+    """Say below the curve whether it fell below imitation, where that can be said."""
     sentence = way_sentence(record)
     return _note(sentence) if sentence else ""
 

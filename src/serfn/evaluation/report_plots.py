@@ -184,13 +184,14 @@ def _band(axes: Axes, points: Sequence[EvaluationPoint], color: str, label: str)
 
 
 def _level(axes: Axes, point: EvaluationPoint, color: str, label: str) -> None:
+    """Draw an evaluation as a level with its interval, to compare a path with."""
     interval = mean_t_interval(point.result.scores)
     axes.axhspan(interval.low, interval.high, color=color, alpha=0.12, lw=0)
     axes.axhline(interval.mean, color=color, lw=1, ls=(0, (4, 3)), label=label)
 
 
 def _closing(axes: Axes, point: EvaluationPoint, color: str, label: str) -> None:
-    """Draw the closing evaluation apart: it judges the policy that the last one of the path chose, anew."""
+    """Draw a closing evaluation apart: it judges anew, on starts of its own."""
     interval = mean_t_interval(point.result.scores)
     axes.errorbar(
         point.robot_minutes,

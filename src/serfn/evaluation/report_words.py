@@ -74,17 +74,12 @@ def way_sentence(record: RunRecord) -> str:
     if imitation is None or not way:
         return ""
     level, scores = imitation.result.mean_score, [point.result.mean_score for point in way]
-    below, many = sum(score < level for score in scores), len(scores)
-    if many == 1:
-        fell = f"the evaluation lies{'' if below else ' not'}"
-    elif below <= 1:
-        fell = f"{'one' if below else 'none'} of {many} evaluations lies"
-    else:
-        fell = f"{below} of {many} evaluations lie"
+    below = sum(score < level for score in scores)
+    verb = "lies" if below == 1 else "lie"
     name, starts = readable(record.score_name), imitation.result.episodes
     return (
-        f"On the way {fell} below imitation on the same {starts} starts: {name} {number(level)} after "
-        f"imitation, at least {number(min(scores))} online."
+        f"On the way {below} of {len(scores)} evaluations {verb} below imitation on the same {starts} starts: "
+        f"{name} {number(level)} after imitation, at least {number(min(scores))} online."
     )
 
 

@@ -64,14 +64,15 @@ class FlowEnsemblePolicy(SquashedPolicy):
         members, count = len(self.members), leading[-1]
         shift = torch.randint(count, (1,), generator=generator, device=generator.device).to(obs.device)
         places = torch.arange(count, device=obs.device)
-        # Rows in the order of their members: the first member has rows 0, K, 2 K … of it.
-        rows = obs if obs.shape[-2] == 1 else obs[..., (places - shift) % count, :]
-        share = (*leading[:-1], count // members)
+        if obs.shape[-2] == 1:
+            shares = [obs] * members
+        else:
+            ordered = obs[..., (places - shift) % count, :]
+            shares = [ordered[..., index::members, :] for index in range(members)]
+        each = (*leading[:-1], count // members)
         drawn = [
-            flow.draw(
-                rows if rows.shape[-2] == 1 else rows[..., k::members, :], share, temperature, generator
-            )
-            for k, flow in enumerate(self.flows)
+            flow.draw(share, each, temperature, generator)
+            for flow, share in zip(self.flows, shares, strict=True)
         ]
         return torch.stack(drawn, -3).flatten(-4, -3)[..., (places + shift) % count, :, :]
 
