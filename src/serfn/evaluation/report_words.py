@@ -78,8 +78,8 @@ def way_sentence(record: RunRecord) -> str:
     verb = "lies" if below == 1 else "lie"
     name, starts = readable(record.score_name), imitation.result.episodes
     return (
-        f"On the way {below} of {len(scores)} evaluations {verb} below imitation on the same {starts} starts: "
-        f"{name} {number(level)} after imitation, at least {number(min(scores))} online."
+        f"On the way {below} of {len(scores)} evaluations {verb} below imitation on the same {starts} "
+        f"starts: {name} {number(level)} after imitation, at least {number(min(scores))} online."
     )
 
 
