@@ -59,6 +59,7 @@ def naive_windows(
                     "valid": np.array([k < h for k in range(chunk)]),
                     "next_obs": item.observations[start + n],
                     "terminated": np.array(item.terminated and start + n == item.length),
+                    "decided": np.array([k < h for k in range(chunk)]),
                     "interventions": np.array([k < h and person[start + k] for k in range(chunk)]),
                     "window_obs": item.observations[[step + 1 for step in steps]],
                     "later_rewards": np.array([item.rewards[start + k] if k < n else 0 for k in later]),
@@ -66,6 +67,18 @@ def naive_windows(
                 }
             )
     return windows
+
+
+def steps_of_one_decision(item: Episode, start: int, chunk: int) -> int:
+    """Count steps until another chunk is decided, or, where a person acts, until they let go."""
+    assert item.chunk_starts is not None
+    person = np.zeros(item.length, bool) if item.interventions is None else item.interventions
+    count = 1
+    while count < chunk and start + count < item.length:
+        if not person[start + count] if person[start] else item.chunk_starts[start + count]:
+            break
+        count += 1
+    return count
 
 
 def assert_same(batch: ChunkBatch, windows: Sequence[dict[str, np.ndarray]]) -> None:
@@ -125,6 +138,10 @@ def test_every_window_equals_the_naive_one_after_any_history(
     assert replay.num_decisions == len(decisions)
     drawn = replay.sample(50, np.random.default_rng(0), starts="decisions")
     assert {(number, step) for number, step in drawn.obs[:, :2].tolist()} <= decisions
+    by_number = {e.observations[0, 0]: e for e in kept}
+    for (number, step), decided in zip(drawn.obs[:, :2].tolist(), drawn.decided, strict=True):
+        assert decided.sum() == steps_of_one_decision(by_number[number], int(step), chunk)
+        assert decided[: decided.sum()].all()
 
 
 @settings(max_examples=30, deadline=None)

@@ -142,6 +142,29 @@ def test_imitation_ignores_padding_and_weightless_chunks(config: PolicyConfig) -
 
 
 @ALL_POLICIES
+def test_a_density_at_a_temperature_is_that_of_its_chunks(config: PolicyConfig) -> None:
+    policy = fitted(config)
+    if not isinstance(policy, LikelihoodPolicy):
+        pytest.skip("has no density")
+    obs, actions, valid = make_data(4)
+    torch.testing.assert_close(
+        policy.log_prob(obs, actions, valid), policy.log_prob(obs, actions, valid, temperature=1.0)
+    )
+    # The mean of p / q over chunks from q is 1 for densities p and q alone.
+    obs = obs[:1].expand(20_000, OBS)
+    with torch.no_grad():
+        calm = policy.sample(obs, temperature=0.6, generator=generator())
+        ratios = (
+            policy.log_prob(obs, calm, temperature=0.5) - policy.log_prob(obs, calm, temperature=0.6)
+        ).exp()
+    assert ratios.mean().item() == pytest.approx(1.0, abs=5 * ratios.std().item() / math.sqrt(len(obs)))
+    assert ratios.std() > 0.1
+    for wrong in (0.0, -1.0, math.inf):
+        with pytest.raises(ValueError, match="temperature"):
+            policy.log_prob(obs, calm, temperature=wrong)
+
+
+@ALL_POLICIES
 def test_imitation_gradients_are_finite(config: PolicyConfig) -> None:
     policy = fitted(config)
     obs, actions, valid = make_data()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -41,9 +42,7 @@ def weights(module: torch.nn.Module) -> torch.Tensor:
 
 def spoiled(batch: TensorBatch) -> TensorBatch:
     rewards = torch.full_like(batch.rewards, torch.nan)
-    return TensorBatch(
-        batch.obs * torch.nan, batch.actions, rewards, batch.valid, batch.next_obs, batch.terminated
-    )
+    return dataclasses.replace(batch, obs=batch.obs * torch.nan, rewards=rewards)
 
 
 def test_imitation_lowers_the_negative_log_likelihood(make: Callable[..., Any]) -> None:

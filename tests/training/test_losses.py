@@ -59,6 +59,7 @@ def batch(actions: Tensor, valid: Tensor | None = None) -> TensorBatch:
         valid=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
         next_obs=torch.zeros(size, 1, dtype=torch.float64),
         terminated=torch.zeros(size, dtype=torch.bool),
+        decided=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
     )
 
 
@@ -149,16 +150,43 @@ def test_advantage_weights_favour_better_chunks_at_the_wanted_sample_size() -> N
         batch(actions),
         baseline_samples=2,
         sample_fraction=0.25,
+        temperature=0.5,
         how="mean",
         generator=generator(),
     )
-    own = policy.sample_candidates(torch.zeros(16, 1).double(), 2, generator=generator())
+    obs = torch.zeros(16, 1).double()
+    own = policy.sample_candidates(obs, 2, temperature=0.5, generator=generator())
     advantages = actions.sum((1, 2)) - own.sum((2, 3)).mean(1)
     weights = torch.softmax(advantages / metrics["policy/temperature"], 0)
-    log_prob = policy.log_prob(torch.zeros(16, 1).double(), actions)
+    log_density = normal_log_density(actions.atanh(), 0.0, 0.25) - torch.log(1 - actions**2)
+    log_prob = log_density.sum((1, 2))
     torch.testing.assert_close(loss, -(weights * log_prob).sum() / DIMENSIONS)
     torch.testing.assert_close(metrics["policy/advantage"], advantages.mean())
     assert metrics["policy/sample_size"].item() == pytest.approx(4.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(("temperature", "moves"), [(0.5, False), (1.0, True)])
+def test_calm_chunks_of_no_advantage_move_the_policy_unless_the_likelihood_is_theirs(
+    temperature: float, moves: bool
+) -> None:
+    policy, critic, drawn_at = gaussian_policy(0.0, 0.5), SumCritic(), 0.5
+    obs = torch.zeros(20_000, 1, dtype=torch.float64)
+    actions = policy.sample(obs, temperature=drawn_at, generator=generator()).detach()
+    critic.value = lambda obs, actions, valid=None: actions.new_zeros(2, len(actions))
+    loss, _ = losses.advantage_weighted_likelihood(
+        policy,
+        critic,
+        batch(actions),
+        baseline_samples=1,
+        sample_fraction=0.25,
+        temperature=temperature,
+        how="mean",
+        generator=generator(),
+    )
+    loss.backward(inputs=list(policy.parameters()))
+    gradients = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+    # d/d log s of -E log N(u; 0, (temperature s)²) is 1 - (drawn_at / temperature)² per dimension.
+    assert (gradients.abs().max() > 0.1) == moves
 
 
 def test_weighted_own_samples_is_the_softmax_average_of_log_densities() -> None:
@@ -217,7 +245,7 @@ def test_targets_are_discounted_bootstrapped_and_clipped() -> None:
     valid = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
     terminated = torch.tensor([False, False, True, False])
     data = batch(torch.zeros(4, CHUNK, ACTION), valid)
-    data = TensorBatch(data.obs, data.actions, rewards, valid, data.next_obs, terminated)
+    data = TensorBatch(data.obs, data.actions, rewards, valid, data.next_obs, terminated, valid)
     targets = targets_of(data, bounds=(-1.0, 2.0))
     expected = [0.1 + 0.1 + 0.25 * value, 0.1 + 0.5 * value, 0.2, 2.0]
     torch.testing.assert_close(targets, torch.tensor(expected, dtype=torch.float64))

@@ -18,7 +18,7 @@ import numpy as np
 from serfn.core.errors import CheckpointError, DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.arrays import ArraySpace
-from serfn.data.chunk_batch import ChunkBatch
+from serfn.data.chunk_batch import ChunkBatch, of_one_decision
 from serfn.data.episode import Episode
 
 WindowStarts = Literal["all", "imitable", "decisions"]
@@ -168,7 +168,7 @@ class ChunkReplay:
             raise DataError(f"the replay holds no steps{kind} (of {len(self)}); add such episodes first")
         drawn = first + rng.integers(stored, size=batch)
         steps = drawn if ring is None else ring[drawn % self.capacity_steps]
-        return self._gather(steps, window_observations)
+        return self._gather(steps, window_observations, starts == "decisions")
 
     def windows(self, starts: np.ndarray, *, window_observations: bool = False) -> ChunkBatch:
         """Return the windows that start at given steps, for example all of them by `np.arange(len(replay))`.
@@ -185,7 +185,7 @@ class ChunkReplay:
             raise DataError(
                 f"window starts reach {starts.min()}..{starts.max()}; there are {len(self)} steps"
             )
-        return self._gather(self._first_step + starts, window_observations)
+        return self._gather(self._first_step + starts, window_observations, False)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the stored episodes as arrays, oldest first; sampling continues bit by bit after loading."""
@@ -250,7 +250,7 @@ class ChunkReplay:
             self._evict_oldest()
         if self.num_episodes == len(self._terminated):
             self._grow_episodes()
-        steps = np.arange(self._next_step, self._next_step + length)
+        steps = self._next_step + np.arange(length)
         rows = steps % self.capacity_steps
         self._observations[rows] = observations
         self._actions[rows] = actions
@@ -285,7 +285,7 @@ class ChunkReplay:
         if self._imitable[slot]:
             self._first_imitable += length
 
-    def _gather(self, steps: np.ndarray, window_observations: bool) -> ChunkBatch:
+    def _gather(self, steps: np.ndarray, window_observations: bool, decisions: bool) -> ChunkBatch:
         rows = steps % self.capacity_steps
         remaining = self._remaining[rows]
         slots = self._episode_of_step[rows] % len(self._terminated)
@@ -300,7 +300,7 @@ class ChunkReplay:
         if window_observations:
             ahead = np.minimum(self._offsets[:chunk] + 1, valid_steps)
             window_obs = self._observations_after(steps[:, None], ahead, remaining[:, None], slots)
-        later = self.return_steps > chunk
+        later, person = self.return_steps > chunk, self._interventions[window]
         return ChunkBatch(
             obs=self._observations[rows],
             actions=self._actions[window],
@@ -308,7 +308,8 @@ class ChunkReplay:
             valid=valid,
             next_obs=self._observations_after(steps, counted_steps, remaining, slots),
             terminated=self._terminated[slots] & (remaining == counted_steps),
-            interventions=valid & self._interventions[window],
+            decided=valid & of_one_decision(self._chunk_starts[window], person) if decisions else valid,
+            interventions=valid & person,
             window_obs=window_obs,
             later_rewards=rewards[:, chunk:] if later else None,
             later_valid=counted[:, chunk:] if later else None,
@@ -390,6 +391,7 @@ def mixed_batch(
     if from_online < batch:
         parts.append(prior.sample(batch - from_online, rng, window_observations=window_observations))
     if from_online > 0:
-        own = online.sample(from_online, rng, starts=online_starts, window_observations=window_observations)
-        parts.append(own)
+        parts.append(
+            online.sample(from_online, rng, starts=online_starts, window_observations=window_observations)
+        )
     return parts[0] if len(parts) == 1 else parts[0].joined(parts[1])

@@ -99,13 +99,20 @@ class ChunkPolicy(nn.Module, ABC):
 class LikelihoodPolicy(ChunkPolicy):
     """A policy with a tractable exact density.
 
-    Densities are those of the law at temperature 1 over normalised actions. Temperature belongs to the
-    sampling law alone.
+    Densities are those of the law at temperature 1 over normalised actions where nothing else is said.
     """
 
     @abstractmethod
-    def log_prob(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Log-density [batch] of chunks [batch, chunk, action], or of their valid prefixes."""
+    def log_prob(
+        self, obs: Tensor, actions: Tensor, valid: Tensor | None = None, *, temperature: float = 1.0
+    ) -> Tensor:
+        """Log-density [batch] of chunks [batch, chunk, action], or of their valid prefixes.
+
+        It is that of the law which `sample` draws from at this temperature.
+
+        Raises:
+            ValueError: The temperature is not positive: chunks of temperature 0 have no density.
+        """
 
     @abstractmethod
     def log_prob_candidates(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -138,6 +145,12 @@ def check_temperature(temperature: float) -> None:
     """Raise `ValueError` unless the temperature is finite and not negative."""
     if not 0.0 <= temperature < float("inf"):
         raise ValueError(f"temperature is {temperature}: use 0 (deterministic) or a positive number")
+
+
+def check_density_temperature(temperature: float) -> None:
+    """Raise `ValueError` unless chunks of this temperature have a density."""
+    if not 0.0 < temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature}: chunks have a density at positive ones only")
 
 
 def weighted_mean_per_dimension(

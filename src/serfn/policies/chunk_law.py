@@ -56,10 +56,14 @@ class MixtureLaw:
         noise = base_noise(leading, chunk_size, action_dim, like=self.mean, generator=generator)
         return mean + temperature * log_std.exp() * noise
 
-    def step_log_prob(self, v: Tensor) -> Tensor:
-        """Log-density of each step given those before it, [..., chunk, action] → [..., chunk]."""
-        steps = gaussian_log_density(v.unsqueeze(-3), self.mean, self.log_std).sum(-1)
-        return mixture_step_log_prob(self.log_weights, steps)
+    def step_log_prob(self, v: Tensor, temperature: float) -> Tensor:
+        """Log-density of each step given those before it, [..., chunk, action] → [..., chunk].
+
+        It is that of the law which `draw` draws from at this temperature, above 0.
+        """
+        log_std = self.log_std + math.log(temperature)
+        steps = gaussian_log_density(v.unsqueeze(-3), self.mean, log_std).sum(-1)
+        return mixture_step_log_prob((self.log_weights / temperature).log_softmax(-1), steps)
 
 
 def mixture_step_log_prob(log_weights: Tensor, steps: Tensor) -> Tensor:
@@ -96,9 +100,10 @@ class StandardNormalLaw:
         """Draw chunks [*leading, chunk, action] of noise scaled by the temperature."""
         return temperature * base_noise(leading, *self.shape, like=self.like, generator=generator)
 
-    def step_log_prob(self, v: Tensor) -> Tensor:
-        """Log-density of each step, [..., chunk, action] → [..., chunk]."""
-        return -0.5 * (v.square().sum(-1) + v.shape[-1] * math.log(2.0 * math.pi))
+    def step_log_prob(self, v: Tensor, temperature: float) -> Tensor:
+        """Log-density of each step at a temperature above 0, [..., chunk, action] → [..., chunk]."""
+        constant = v.shape[-1] * math.log(2.0 * math.pi * temperature**2)
+        return -0.5 * ((v / temperature).square().sum(-1) + constant)
 
 
 class StandardNormalHead(nn.Module):

@@ -94,13 +94,13 @@ class FlowPolicy(SquashedPolicy):
         base = self.base(context)
         z = base.draw(leading, temperature, generator)
         v, log_det = self.flow(z, self.flow.condition(context))
-        return v, base.step_log_prob(z) - log_det
+        return v, base.step_log_prob(z, 1.0) - log_det
 
-    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk], by the inverse flow."""
         context = self._encode(obs)
         z, log_det = self.flow.inverse(v, self.flow.condition(context))
-        return self.base(context).step_log_prob(z) + log_det
+        return self.base(context).step_log_prob(z, temperature) + log_det
 
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
         """Set the outermost layer of the flow."""

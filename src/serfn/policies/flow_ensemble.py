@@ -76,15 +76,15 @@ class FlowEnsemblePolicy(SquashedPolicy):
         ]
         return torch.stack(drawn, -3).flatten(-4, -3)[..., (places + shift) % count, :, :]
 
-    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk]."""
-        steps = self._member_steps(obs, v)
+        steps = self._member_steps(obs, v, temperature)
         weights = steps.new_full((len(self.members),), -math.log(len(self.members)))
         return mixture_step_log_prob(weights, steps)
 
     def imitation_step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """Mean of the members' log-densities of each step, [..., chunk]."""
-        return self._member_steps(obs, v).mean(-2)
+        return self._member_steps(obs, v, 1.0).mean(-2)
 
     def fit_inputs(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit the regression, and everybody's normaliser."""
@@ -97,6 +97,6 @@ class FlowEnsemblePolicy(SquashedPolicy):
         for flow in self.flows:
             flow.fit_whitening(v, valid)
 
-    def _member_steps(self, obs: Tensor, v: Tensor) -> Tensor:
+    def _member_steps(self, obs: Tensor, v: Tensor, temperature: float) -> Tensor:
         """Log-densities [..., members, chunk] of steps given those before them."""
-        return torch.stack([flow.step_log_prob(obs, v) for flow in self.flows], -2)
+        return torch.stack([flow.step_log_prob(obs, v, temperature) for flow in self.flows], -2)

@@ -76,11 +76,11 @@ class GaussianPolicy(SquashedPolicy):
         noise = base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
         return self.whitening(mean + temperature * log_std.exp() * noise)[0]
 
-    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step [..., chunk]."""
         mean, log_std = self.predict(obs)
         white, log_det = self.whitening.inverse(v)
-        return gaussian_log_density(white, mean, log_std).sum(-1) + log_det
+        return gaussian_log_density(white, mean, log_std + math.log(temperature)).sum(-1) + log_det
 
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
         """Set the whitening, in whose units the network predicts."""

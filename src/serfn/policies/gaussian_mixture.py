@@ -69,10 +69,10 @@ class GaussianMixturePolicy(SquashedPolicy):
         """Draw components from `softmax(logits / temperature)`, then chunks; at temperature 0 the largest."""
         return self.whitening(self.predict(obs).draw(leading, temperature, generator))[0]
 
-    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk]."""
         white, log_det = self.whitening.inverse(v)
-        return self.predict(obs).step_log_prob(white) + log_det
+        return self.predict(obs).step_log_prob(white, temperature) + log_det
 
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
         """Set the whitening, in whose units the network predicts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -20,6 +21,7 @@ from serfn.policies.base import (
     LikelihoodPolicy,
     Metrics,
     base_noise,
+    check_density_temperature,
     check_temperature,
     weighted_mean_per_dimension,
 )
@@ -78,8 +80,11 @@ class SquashedPolicy(LikelihoodPolicy):
         """Draw v [*leading, chunk, action]; `obs` broadcasts against `leading`."""
 
     @abstractmethod
-    def step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
-        """Log-density of each step given those before it, [..., chunk], over v [..., chunk, action]."""
+    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-density of each step given those before it, [..., chunk], over v [..., chunk, action].
+
+        It is that of the law which `draw` draws from at this temperature, above 0.
+        """
 
     def imitation_step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
         """What imitation raises at each step [..., chunk]: the log-density, or a bound below it."""
@@ -139,9 +144,12 @@ class SquashedPolicy(LikelihoodPolicy):
         """Log-density over u [batch] of pre-tanh chunks [batch, chunk, action] or their valid prefixes."""
         return _sum_valid(self._of_chunks(self.step_log_prob, obs, _cleared(u, valid)), valid)
 
-    def log_prob(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, obs: Tensor, actions: Tensor, valid: Tensor | None = None, *, temperature: float = 1.0
+    ) -> Tensor:
         """Log-density [batch] of chunks; finite, with finite gradients, for all actions in [-1, 1]."""
-        return self._squashed(self.step_log_prob, obs, actions, valid)
+        check_density_temperature(temperature)
+        return self._squashed(partial(self.step_log_prob, temperature=temperature), obs, actions, valid)
 
     def log_prob_candidates(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
         """Log-density [batch, count] of chunks [batch, count, chunk, action]."""

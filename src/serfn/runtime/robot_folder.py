@@ -115,8 +115,10 @@ class RobotFolder:
             CheckpointError: The file is missing or damaged.
         """
         try:
-            return ChunkBatch(**load_file(self.probes))
-        except (OSError, SafetensorError, TypeError) as error:
+            arrays = load_file(self.probes)
+            # Sessions that were set up before decisions were told apart lack them.
+            return ChunkBatch(**{"decided": arrays["valid"], **arrays})
+        except (OSError, SafetensorError, TypeError, KeyError) as error:
             raise CheckpointError(f"'{self.probes}' is damaged: {error}; set the session up anew") from error
 
     def versions_in_use(self) -> frozenset[int]:

@@ -8,6 +8,7 @@ are the losses of the literature, with one configuration each.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
@@ -55,6 +56,8 @@ class ImprovementConfig:
         sample_fraction: Effective sample size that sets the temperature of weights, as a fraction of the
             samples.
         baseline_samples: Own chunks per state that estimate its value in `advantage_weighted`.
+        temperature: Standard deviation σ of the base noise of the law whose likelihood `advantage_weighted`
+            raises: the one that the replayed chunks were drawn at, 1 for demonstrations.
         own_samples: Chunks per state in `own_samples`.
         type: Tells this configuration from those of the literature's losses.
 
@@ -71,6 +74,7 @@ class ImprovementConfig:
     max_strength: float = 10.0
     sample_fraction: float = 0.25
     baseline_samples: int = 4
+    temperature: float = 1.0
     own_samples: int = 16
     type: Literal["anchored"] = "anchored"
 
@@ -100,6 +104,10 @@ class ImprovementConfig:
         if self.baseline_samples < 1:
             raise ConfigError(
                 f"baseline_samples is {self.baseline_samples}; it must be at least 1, 4 is usual"
+            )
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(
+                f"temperature is {self.temperature}; a likelihood needs one above 0, that of the chunks"
             )
         if self.own_samples < 2:
             raise ConfigError(f"own_samples is {self.own_samples}; weights need at least 2, 16 is usual")
@@ -355,6 +363,7 @@ def _anchored_loss(
             batch,
             baseline_samples=config.baseline_samples,
             sample_fraction=config.sample_fraction,
+            temperature=config.temperature,
             how=how,
             generator=generator,
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from serfn.critics.base import ChunkCritic
 from serfn.critics.targets import Aggregation, aggregate, chunk_target, prefix_targets
 from serfn.critics.transformer import TransformerChunkCritic
-from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
+from serfn.policies.base import ChunkPolicy, LikelihoodPolicy, weighted_mean_per_dimension
 from serfn.policies.squashed import SquashedPolicy
 from serfn.training.batch import TensorBatch
 from serfn.training.strength import effective_sample_size, temperature_for_sample_size
@@ -154,6 +154,7 @@ def advantage_weighted_likelihood(
     *,
     baseline_samples: int,
     sample_fraction: float,
+    temperature: float,
     how: Aggregation,
     generator: torch.Generator,
 ) -> tuple[Tensor, Metrics]:
@@ -164,23 +165,29 @@ def advantage_weighted_likelihood(
     `sample_fraction`. The critic is never differentiated with respect to actions, so its errors off the data
     are not exploited.
 
+    π is the law at `temperature` here, and the likelihood that of the steps `batch.decided`. Where those were
+    drawn from that law, equal weights leave π where it is, on average; to the law at temperature 1 calmer
+    chunks say, good or bad, that it is too wide.
+
     References: AWR (arXiv 1910.00177), Eq. 5; CRR (arXiv 2006.15134), Eq. 4.
     """
     with torch.no_grad():
-        own = policy.sample_candidates(batch.obs, baseline_samples, generator=generator)
+        own = policy.sample_candidates(
+            batch.obs, baseline_samples, temperature=temperature, generator=generator
+        )
         baseline = aggregate(candidate_values(critic, batch.obs, own), how).mean(1)
         values = aggregate(critic.value(batch.obs, batch.actions, batch.valid), how)
         advantages = values - baseline
-        temperature = temperature_for_sample_size(advantages, sample_fraction)
-        weights = torch.softmax(advantages / temperature, dim=0)
-    loss, metrics = policy.imitation_loss(
-        batch.obs, batch.actions, batch.valid, generator=generator, weights=weights
-    )
+        sharpness = temperature_for_sample_size(advantages, sample_fraction)
+        weights = torch.softmax(advantages / sharpness, dim=0)
+    actions = policy.prepare_data(batch.actions, generator=generator)
+    log_prob = policy.log_prob(batch.obs, actions, batch.decided, temperature=temperature)
+    loss = weighted_mean_per_dimension(-log_prob, batch.decided, policy.action_dim, weights)
     return loss, {
         **policy_values(baseline),
-        **{f"policy/weighted_{name}": value for name, value in metrics.items()},
+        "policy/weighted_nll_per_dim": loss.detach(),
         "policy/advantage": advantages.mean(),
-        "policy/temperature": temperature,
+        "policy/temperature": sharpness,
         "policy/sample_size": effective_sample_size(weights),
     }
 
