@@ -75,7 +75,6 @@ class ChunkPolicy(nn.Module, ABC):
         valid: Tensor,
         *,
         generator: torch.Generator,
-        weights: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Loss whose minimum is the data's law, per valid action dimension.
 
@@ -84,8 +83,6 @@ class ChunkPolicy(nn.Module, ABC):
             actions: normalised chunks [batch, chunk, action].
             valid: prefix mask [batch, chunk]; what stands behind the prefix has no influence.
             generator: source of the noise the loss draws.
-            weights: non-negative weight of each chunk [batch], any scale with a positive sum; None weighs all
-                alike.
 
         Returns:
             The scalar loss and detached scalar metrics.
@@ -153,8 +150,8 @@ def check_density_temperature(temperature: float) -> None:
         raise ValueError(f"temperature is {temperature}: chunks have a density at positive ones only")
 
 
-def weighted_mean_per_dimension(
-    losses: Tensor, valid: Tensor, action_dim: int, weights: Tensor | None
+def mean_per_dimension(
+    losses: Tensor, valid: Tensor, action_dim: int, weights: Tensor | None = None
 ) -> Tensor:
     """`Σ wᵢ ℓᵢ / Σ wᵢ dᵢ` with losses ℓ [batch] and dᵢ the number of valid action dimensions of chunk i."""
     dimensions = valid.sum(-1) * action_dim

@@ -17,7 +17,7 @@ from serfn.policies.base import (
     Metrics,
     base_noise,
     check_temperature,
-    weighted_mean_per_dimension,
+    mean_per_dimension,
 )
 from serfn.policies.networks import ObservationEncoder, encode
 
@@ -91,12 +91,11 @@ class DeterministicPolicy(ChunkPolicy):
         valid: Tensor,
         *,
         generator: torch.Generator,
-        weights: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Squared error of the mean; `generator` is not used."""
         mask = valid.unsqueeze(-1)
         error = torch.where(mask, (self.mean(obs) - actions).square(), torch.zeros_like(actions))
-        loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
+        loss = mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim)
         return loss, {"action_mse": loss.detach()}
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
-from serfn.policies.base import Metrics, base_noise, weighted_mean_per_dimension
+from serfn.policies.base import Metrics, base_noise, mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
 
 
@@ -80,7 +80,6 @@ class DiffusionPolicy(DenoisingPolicy):
         valid: Tensor,
         *,
         generator: torch.Generator,
-        weights: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Squared error of the predicted noise at a uniformly drawn level (DDPM, eq. 14)."""
         mask = valid.unsqueeze(-1)
@@ -95,7 +94,7 @@ class DiffusionPolicy(DenoisingPolicy):
         noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
         output = self.network(noisy, self._time(level).unsqueeze(-1), self.condition(obs))
         error = torch.where(mask, (output - noise).square(), torch.zeros_like(output))
-        loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
+        loss = mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim)
         return loss, {"diffusion_mse": loss.detach()}
 
     def generate(self, noise: Tensor, obs: Tensor) -> Tensor:

@@ -87,12 +87,10 @@ class DistilledFlowPolicy(ChunkPolicy):
         valid: Tensor,
         *,
         generator: torch.Generator,
-        weights: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Flow matching of the teacher plus the student's distance from it; no parameter is in both."""
-        loss, metrics = self.teacher.imitation_loss(obs, actions, valid, generator=generator, weights=weights)
-        distances = self.sample_with_distance(obs, generator=generator)[1]
-        distance = distances.mean() if weights is None else (weights * distances).sum() / weights.sum()
+        loss, metrics = self.teacher.imitation_loss(obs, actions, valid, generator=generator)
+        distance = self.sample_with_distance(obs, generator=generator)[1].mean()
         return loss + distance, {**metrics, "distillation_mse": distance.detach()}
 
     def sample_with_distance(self, obs: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
-from serfn.policies.base import Metrics, base_noise, weighted_mean_per_dimension
+from serfn.policies.base import Metrics, base_noise, mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
 
 
@@ -73,7 +73,6 @@ class FlowMatchingPolicy(DenoisingPolicy):
         valid: Tensor,
         *,
         generator: torch.Generator,
-        weights: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Conditional flow matching (eq. 23): squared error against the straight path's velocity or end."""
         mask = valid.unsqueeze(-1)
@@ -89,7 +88,7 @@ class FlowMatchingPolicy(DenoisingPolicy):
         output = self.network(point, time, self.condition(obs))
         target = end if self.config.prediction == "data" else end - start
         error = torch.where(mask, (output - target).square(), torch.zeros_like(output))
-        loss = weighted_mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim, weights)
+        loss = mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim)
         return loss, {"flow_matching_mse": loss.detach()}
 
     def generate(self, noise: Tensor, obs: Tensor) -> Tensor:

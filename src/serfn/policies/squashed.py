@@ -23,7 +23,7 @@ from serfn.policies.base import (
     base_noise,
     check_density_temperature,
     check_temperature,
-    weighted_mean_per_dimension,
+    mean_per_dimension,
 )
 
 DENSITY_LIMIT = 1.0 - 1e-6
@@ -162,7 +162,6 @@ class SquashedPolicy(LikelihoodPolicy):
         valid: Tensor,
         *,
         generator: torch.Generator,
-        weights: Tensor | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Negative log-likelihood of dequantised, clipped actions, per valid action dimension.
 
@@ -170,7 +169,7 @@ class SquashedPolicy(LikelihoodPolicy):
         """
         prepared = self.prepare_data(actions, generator=generator)
         log_prob = self._squashed(self.imitation_step_log_prob, obs, prepared, valid)
-        loss = weighted_mean_per_dimension(-log_prob, valid, self.action_dim, weights)
+        loss = mean_per_dimension(-log_prob, valid, self.action_dim)
         saturated = (prepared.abs() >= self.data_limit).float().mean(-1)
         metrics = {
             "nll_per_dim": loss.detach(),

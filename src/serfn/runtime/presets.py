@@ -210,7 +210,7 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
             policy_starts="decisions",
             policy_delay_rounds=1,
             evaluate_every=1 if smoke else 2,
-            improvement=improvement,
+            improvement=dataclasses.replace(improvement, temperature=acting.temperature),
             acting=acting,
         ),
         loop=LoopConfig(report_every=20, checkpoint_every=20) if smoke else LoopConfig(),

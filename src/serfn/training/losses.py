@@ -14,7 +14,7 @@ from torch import Tensor
 from serfn.critics.base import ChunkCritic
 from serfn.critics.targets import Aggregation, aggregate, chunk_target, prefix_targets
 from serfn.critics.transformer import TransformerChunkCritic
-from serfn.policies.base import ChunkPolicy, LikelihoodPolicy, weighted_mean_per_dimension
+from serfn.policies.base import ChunkPolicy, LikelihoodPolicy, mean_per_dimension
 from serfn.policies.squashed import SquashedPolicy
 from serfn.training.batch import TensorBatch
 from serfn.training.strength import effective_sample_size, temperature_for_sample_size
@@ -182,7 +182,7 @@ def advantage_weighted_likelihood(
         weights = torch.softmax(advantages / sharpness, dim=0)
     actions = policy.prepare_data(batch.actions, generator=generator)
     log_prob = policy.log_prob(batch.obs, actions, batch.decided, temperature=temperature)
-    loss = weighted_mean_per_dimension(-log_prob, batch.decided, policy.action_dim, weights)
+    loss = mean_per_dimension(-log_prob, batch.decided, policy.action_dim, weights)
     return loss, {
         **policy_values(baseline),
         "policy/weighted_nll_per_dim": loss.detach(),
