@@ -112,6 +112,16 @@ def test_methods_are_what_their_papers_say(configs: dict[str, TrainConfig]) -> N
         assert isinstance(improvement, ImprovementConfig) and improvement.strength == 0
 
 
+def test_without_the_likelihood_each_stage_keeps_the_rest_of_its_improvement() -> None:
+    base = preset("scissors", "smoke")
+    bare = method("no_likelihood").configure(base)
+    for before, after in ((base.offline, bare.offline), (base.online, bare.online)):
+        assert isinstance(before.improvement, ImprovementConfig)
+        free = dataclasses.replace(before.improvement, strength=0.0, target_divergence=None)
+        assert after.improvement == free
+    assert bare.offline.improvement != bare.online.improvement
+
+
 def test_what_has_no_likelihood_term_cannot_lose_it() -> None:
     base = dataclasses.replace(BASE, offline=dataclasses.replace(BASE.offline, improvement=SacConfig()))
     with pytest.raises(ConfigError, match="type 'sac' has no likelihood term"):

@@ -121,11 +121,18 @@ def _improved_by(improvement: Improvement) -> Change:
 
 
 def _without_anchor(config: TrainConfig) -> TrainConfig:
-    """Set λ = 0, and let nothing adapt it."""
-    improvement = config.offline.improvement
-    if not isinstance(improvement, ImprovementConfig):
-        raise ConfigError(f"improvement of type '{improvement.type}' has no likelihood term to leave out")
-    return _improved_by(replace(improvement, strength=0.0, target_divergence=None))(config)
+    """Set λ = 0 in both stages, and let nothing adapt it."""
+
+    def free(improvement: Improvement) -> Improvement:
+        if not isinstance(improvement, ImprovementConfig):
+            raise ConfigError(f"improvement of type '{improvement.type}' has no likelihood term to leave out")
+        return replace(improvement, strength=0.0, target_divergence=None)
+
+    return replace(
+        config,
+        offline=replace(config.offline, improvement=free(config.offline.improvement)),
+        online=replace(config.online, improvement=free(config.online.improvement)),
+    )
 
 
 def _acting(*, candidates: int, temperature: float) -> Change:
