@@ -11,7 +11,7 @@ from PIL import Image
 from serfn.core.errors import DataError
 from serfn.core.results import EvaluationResult
 from serfn.evaluation.report import write_report
-from serfn.evaluation.report_words import results_table, verdict_sentence, way_sentence
+from serfn.evaluation.report_words import pace_sentence, results_table, verdict_sentence, way_sentence
 from serfn.evaluation.run_record import load_run
 
 
@@ -166,6 +166,31 @@ def test_report_says_whether_the_way_fell_below_imitation(
     assert words in sentence and bool(words) == bool(sentence)
     assert sentence in write_report(record.folder).read_text()
     assert [point.result.mean_score for point in record.finals()] == [9.0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        # In s at 20 Hz: 10, 9 and 5 sooner, where both succeed; the fourth start is not counted.
+        ([400, 300, 200, 360], [200, 120, 100, 20], "(3 starts) it takes 7.0 s, and took 15.0 s after imit"),
+        ([400, 300, 200, 360], [200, 120, 100, 20], "8.0 s less (95% interval 1.4 to 14.6)"),
+        ([200, 120, 100, 20], [400, 300, 200, 360], "8.0 s more (95% interval 1.4 to 14.6)"),
+        ([200, 200, 200, 200], [200, 200, 200, 200], ""),
+    ],
+)
+def test_report_says_how_much_sooner_the_last_policy_succeeds(
+    tmp_path: Path, before: list[int], after: list[int], words: str
+) -> None:
+    evaluations = [line("imitation", 1.0), line("online", 1.0, minutes=8)]
+    for row, lengths in zip(evaluations, (before, after), strict=True):
+        scores = [1.0, 1.0, 1.0, 0.0]
+        row["result"] = EvaluationResult(
+            tuple(scores), (True, True, True, lengths[3] == 20), tuple(lengths), tuple(scores), {}, 20.0
+        ).to_dict()
+    record = load_run(write_run(tmp_path / "run", evaluations))
+    sentence = pace_sentence(record)
+    assert words in sentence and bool(words) == bool(sentence)
+    assert sentence in write_report(record.folder).read_text()
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ from rich.console import Console
 from rich.table import Table
 
 from serfn.core.results import EvaluationResult
-from serfn.evaluation.report_words import cell, readable, results_table, stage_words, verdict_sentence
+from serfn.evaluation.report_words import (
+    cell,
+    pace_sentence,
+    readable,
+    results_table,
+    stage_words,
+    verdict_sentence,
+)
 from serfn.evaluation.run_record import RunRecord
 from serfn.evaluation.statistics import SummaryRow, summarize
 
@@ -25,6 +32,8 @@ def print_run(console: Console, record: RunRecord) -> None:
         counts = " and ".join(str(count) for count in sorted(episodes))
         console.print(f"[dim]means with 95% intervals over {counts} evaluation episodes per stage")
     console.print(verdict_sentence(record), highlight=False)
+    if pace := pace_sentence(record):
+        console.print(pace, highlight=False)
 
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:

@@ -16,6 +16,7 @@ from serfn.evaluation.report_plots import find_option, save_plots
 from serfn.evaluation.report_words import (
     cell,
     duration,
+    pace_sentence,
     readable,
     results_table,
     score_row,
@@ -66,8 +67,8 @@ def write_report(run_dir: Path) -> Path:
         subtitle=escape(_subtitle(record)),
         outcome=record.verdict().outcome,
         verdict=escape(verdict_sentence(record)),
-        results=_results(record) + _other_acting(record),
-        learning=_plot("learning", plots) + _way(record),
+        results=_results(record) + _sentence(pace_sentence(record)) + _other_acting(record),
+        learning=_plot("learning", plots) + _sentence(way_sentence(record)),
         films=_films(record),
         events=_events(record),
         likelihood=_plot("likelihood", plots),
@@ -153,10 +154,9 @@ def _plot(name: str, plots: Mapping[str, Mapping[str, Path]]) -> str:
     )
 
 
-def _way(record: RunRecord) -> str:
-    """Say below the curve whether it fell below imitation, where that can be said."""
-    sentence = way_sentence(record)
-    return _note(sentence) if sentence else ""
+def _sentence(words: str) -> str:
+    """Return a sentence as a note, and nothing where there is nothing to say."""
+    return _note(words) if words else ""
 
 
 def _films(record: RunRecord) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from serfn.core.words import number
 from serfn.evaluation.run_record import EvaluationPoint, RunRecord
-from serfn.evaluation.statistics import Interval, SummaryRow, summarize
+from serfn.evaluation.statistics import Interval, SummaryRow, paired_interval, summarize
 
 _STAGE_WORDS = {
     "imitation": "Imitation",
@@ -63,6 +63,25 @@ def verdict_sentence(record: RunRecord) -> str:
             f"(95%: {low} to {high})."
         )
     return f"{verdict.outcome.capitalize()}: {history}, a difference of {gap} (95% interval {low} to {high})."
+
+
+def pace_sentence(record: RunRecord) -> str:
+    """Say how much sooner the last policy succeeds than imitation where both do, on equal starts.
+
+    Empty where that cannot be said, or where success ends no episode.
+    """
+    first, last = record.times_to_success()
+    if len(first) < 2 or len({*first, *last}) == 1:
+        return ""
+    gained = paired_interval(first, last)
+    sooner, low, high = gained.mean, gained.low, gained.high
+    if sooner < 0:
+        sooner, low, high = -sooner, -high, -low
+    return (
+        f"Where both succeed ({len(first)} starts) it takes {sum(last) / len(last):.1f} s, and took "
+        f"{sum(first) / len(first):.1f} s after imitation: {sooner:.1f} s "
+        f"{'more' if gained.mean < 0 else 'less'} (95% interval {low:.1f} to {high:.1f})."
+    )
 
 
 def way_sentence(record: RunRecord) -> str:

@@ -111,6 +111,23 @@ class RunRecord:
             return Verdict("improved", difference)
         return Verdict("worse" if difference.high < 0 else "within", difference)
 
+    def times_to_success(self) -> tuple[list[float], list[float]]:
+        """Return how many s imitation and the last policy took on the closing starts where both succeed.
+
+        Empty where there are not two such evaluations of equal starts.
+        """
+        finals = self.finals()
+        if len(finals) < 2 or finals[0].stage != "imitation":
+            return [], []
+        first, last = finals[0].result, finals[-1].result
+        if first.episodes != last.episodes:
+            return [], []
+        both = [i for i in range(first.episodes) if first.successes[i] and last.successes[i]]
+        return (
+            [first.lengths[i] / first.control_hz for i in both],
+            [last.lengths[i] / last.control_hz for i in both],
+        )
+
     def series(self, stage: str, name: str) -> tuple[list[float], list[float]]:
         """Return the steps and values of one metric within a stage."""
         rows = [row for row in self.metrics if row.get("stage") == stage and _is_number(row.get(name))]

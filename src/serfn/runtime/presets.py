@@ -161,15 +161,15 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     seconds of recorded rewards in the critic's targets carry a reward at the end to the start of an episode
     in a few steps.
 
-    The clone acts with one sample, what comes after it with the best of 4 under the critic, decided anew
+    The clone acts with one sample, what comes after it with the best of 4 under the critic, all decided anew
     after half a chunk: calm chunks of higher value cut sooner, while the best of 16 warmer ones is too hasty.
-    The critic reads chunks as residuals, and the policy learns from own chunks as they were decided
-    (docs/results/scissors.md). It is held close to the clone: at KL / D of 0.07 it was no better than the
+    The critic reads chunks as residuals, and the policy learns from own chunks as they were decided, under
+    the law that drew them (docs/results/scissors.md). It is held close to the clone: at KL / D of 0.07 it was no better than the
     clone, and along the Q-gradient it lost its precision (docs/results/scissors-before.md).
     """
     acting, imitating = (
         ActingConfig(candidates=4, temperature=0.5, n_action_steps=4),
-        ActingConfig(candidates=1, temperature=0.5),
+        ActingConfig(candidates=1, temperature=0.5, n_action_steps=4),
     )
     improvement = ImprovementConfig(
         operator="advantage_weighted", anchor="kl", strength=1.0, target_divergence=0.01

@@ -8,7 +8,7 @@ from typing import Any
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.plant import Plant
 
-_FIELD = Plant(
+_MILD = Plant(
     collision="meshes",
     motor_gain=0.5,
     friction=0.6,
@@ -35,13 +35,14 @@ PLANTS: dict[str, Plant] = {
         object_rotation_noise_rad=0.01,
         object_velocity_noise=0.005,
     ),
-    "field": _FIELD,
-    "worn": replace(
-        _FIELD, motor_gain=0.35, friction=0.5, latency_s=0.05, backlash_rad=0.16, joint_noise_rad=0.02
+    "mild": _MILD,
+    "field": replace(
+        _MILD, motor_gain=0.35, friction=0.5, latency_s=0.05, backlash_rad=0.16, joint_noise_rad=0.02
     ),
 }
 """Plants of this task; demonstrations are recorded on `pushed`: `nominal`, but pushed, and
-measured by sensors that are not perfect. `worn` is a `field` whose tendons have got slack.
+measured by sensors that are not perfect. `field`, on which policies are improved, is a `mild` one whose
+tendons have got slack.
 
 Joint velocities are not observed, so a plant cannot make them noisy.
 """
