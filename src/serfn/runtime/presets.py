@@ -164,13 +164,11 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     The clone acts with one sample, what comes after it with the best of 4 under the critic, all decided anew
     after half a chunk: calm chunks of higher value cut sooner, while the best of 16 warmer ones is too hasty.
     The critic reads chunks as residuals, and the policy learns from own chunks as they were decided, under
-    the law that drew them (docs/results/scissors.md). It is held close to the clone: at KL / D of 0.07 it was no better than the
-    clone, and along the Q-gradient it lost its precision (docs/results/scissors-before.md).
+    the law that drew them (docs/results/scissors.md). It is held close to the clone: at KL / D of 0.07 it was
+    no better than the clone, and along the Q-gradient it lost its precision
+    (docs/results/scissors-before.md).
     """
-    acting, imitating = (
-        ActingConfig(candidates=4, temperature=0.5, n_action_steps=4),
-        ActingConfig(candidates=1, temperature=0.5, n_action_steps=4),
-    )
+    acting = ActingConfig(candidates=4, temperature=0.5, n_action_steps=4)
     improvement = ImprovementConfig(
         operator="advantage_weighted", anchor="kl", strength=1.0, target_divergence=0.01
     )
@@ -193,7 +191,10 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
         critic=CriticConfig(width=192, depth=3, ensemble=2, residual_gain=0.1, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(return_steps=40),
         imitation=ImitationConfig(
-            steps=100 if smoke else 5000, batch_size=128, successes_only=True, acting=imitating
+            steps=100 if smoke else 5000,
+            batch_size=128,
+            successes_only=True,
+            acting=dataclasses.replace(acting, candidates=1),
         ),
         critic_warmup=CriticWarmupConfig(steps=100 if smoke else 2000),
         offline=OfflineConfig(
