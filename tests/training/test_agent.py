@@ -151,6 +151,7 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
         {"sample_fraction": 1.0},
         {"own_samples": 1},
         {"baseline_samples": 0},
+        {"temperature": 0.0},
     ],
 )
 def test_impossible_improvements_are_refused(options: dict[str, Any]) -> None:
