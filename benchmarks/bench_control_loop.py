@@ -22,7 +22,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from serfn.evaluation.environments import make_env, task_spec
 from serfn.flows import FlowConfig
 from serfn.policies import FlowPolicyConfig, make_policy
 from serfn.robot.adapters.simulated import SimulatedRobot
@@ -34,6 +33,7 @@ from serfn.robot.limits import default_limits
 from serfn.robot.recording import EpisodeEnding, EpisodeHeader, QueuedSink, StepRecord
 from serfn.robot.safety import SafetySupervisor
 from serfn.robot.supervised import SupervisedRobot
+from serfn.rollout.environments import make_env, task_spec
 from serfn.training.acting import ActingConfig, BestOfNActor
 
 CHUNK_SIZE = 8

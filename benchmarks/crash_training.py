@@ -29,7 +29,7 @@ from serfn.data.store.check import check_store
 from serfn.data.store.store import EpisodeStore
 from serfn.flows import FlowConfig
 from serfn.policies.flow import FlowPolicyConfig
-from serfn.runtime.train import train
+from serfn.runs.train import train
 from serfn.training.checkpoint import read_tree, resolve
 from serfn.training.config import EvaluationConfig, TrainConfig
 from serfn.training.stages.context import LoopConfig

@@ -28,11 +28,11 @@ from rich.table import Table
 from serfn.data.store.check import check_store
 from serfn.data.store.store import EpisodeStore
 from serfn.robot.chunk_buffer import ExecutionConfig
-from serfn.runtime.actor import RobotActor
-from serfn.runtime.actor_learner import run_session
-from serfn.runtime.robot_config import LearningConfig, RobotRunConfig
-from serfn.runtime.robot_folder import create
-from serfn.runtime.robot_session import Outcome, Phase
+from serfn.sessions.actor import RobotActor
+from serfn.sessions.actor_learner import run_session
+from serfn.sessions.config import LearningConfig, RobotRunConfig
+from serfn.sessions.folder import create
+from serfn.sessions.session import Outcome, Phase
 
 MISSES_ALLOWED = 0.005
 JITTER_ALLOWED_MS = 5.0

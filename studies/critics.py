@@ -27,7 +27,7 @@ from serfn.data.episode import Episode
 from serfn.data.replay import mixed_batch
 from serfn.data.store.store import EpisodeStore
 from serfn.policies.base import ChunkPolicy
-from serfn.runtime.evaluate import load_actor
+from serfn.runs.evaluate import load_actor
 from serfn.training.agent import Agent
 from serfn.training.build import fit_statistics, make_agent, make_prior, make_replay
 from serfn.training.config import TrainConfig

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from serfn.core.errors import ConfigError
+from serfn.core.progress import SILENT, Progress
 from serfn.core.results import EvaluationResult
 from serfn.policies.bundle import save_bundle
-from serfn.runtime.evaluate import evaluate, load_actor
-from serfn.runtime.presets import Budget, preset, preset_for_environment
-from serfn.runtime.progress import SILENT, Progress
-from serfn.runtime.train import RunResult, train
+from serfn.runs.evaluate import evaluate, load_actor
+from serfn.runs.presets import Budget, preset, preset_for_environment
+from serfn.runs.train import RunResult, train
 from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.config import TrainConfig
 from serfn.training.stages.context import StageName
@@ -60,7 +60,7 @@ class Serfn:
         Args:
             demos: NPZ file, see `serfn.data.formats.npz` for its layout.
             env: Gymnasium id.
-            budget: How much work, see `serfn.runtime.presets.preset_for_environment`.
+            budget: How much work, see `serfn.runs.presets.preset_for_environment`.
             folder: Run folder.
             **options: Fields of `TrainConfig` that shall differ from the preset.
 

@@ -12,7 +12,7 @@ import pytest
 from serfn.cli.main import COMMANDS, main
 from serfn.data.episode import EpisodeBuilder
 from serfn.data.formats.npz import save_npz
-from serfn.evaluation.environments import make_env, task_spec
+from serfn.rollout.environments import make_env, task_spec
 
 ENVIRONMENT = "Pendulum-v1"
 TINY = [
@@ -370,6 +370,6 @@ def test_interruption_says_how_to_go_on(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("serfn.runtime.train.train", interrupt)
+    monkeypatch.setattr("serfn.runs.train.train", interrupt)
     assert main(["train", "--resume", str(run)]) == 130
     assert f"interrupted; resume with: serfn train --resume {run}" in capsys.readouterr().err

@@ -16,9 +16,9 @@ from serfn.cli.main import main
 from serfn.cli.robot_screen import KeyReader, RobotScreen, outcome_line
 from serfn.data.store.store import EpisodeStore
 from serfn.robot.keyboard import KeyboardOperator
-from serfn.runtime.actor import RobotActor
-from serfn.runtime.robot_config import LearningConfig, RobotRunConfig
-from serfn.runtime.robot_folder import RobotFolder, create
+from serfn.sessions.actor import RobotActor
+from serfn.sessions.config import LearningConfig, RobotRunConfig
+from serfn.sessions.folder import RobotFolder, create
 
 FAKE = ['--set=robot_options={"joints": 2, "control_hz": 50.0}']
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serfn.cli.main import main
-from serfn.runtime.study import StudyResult
+from serfn.studies.study import StudyResult
 
 
 def study_file(folder: Path, text: str = "") -> Path:
@@ -26,7 +26,7 @@ def test_a_study_ends_by_naming_its_report(
         failures = {"runs/a": "no luck"} if options["ray"] else {}
         return StudyResult(folder / "report.html", ("Ours is ahead.",), ("a", "b"), ("c",), failures)
 
-    monkeypatch.setattr("serfn.runtime.study.run_study", compute)
+    monkeypatch.setattr("serfn.studies.study.run_study", compute)
     path = study_file(tmp_path)
     assert main(["study", str(path), "--out", str(tmp_path / "out"), "--cores", "3"]) == 0
     output = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_interruption_says_how_to_go_on(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("serfn.runtime.study.run_study", interrupt)
+    monkeypatch.setattr("serfn.studies.study.run_study", interrupt)
     path = study_file(tmp_path)
     assert main(["study", str(path), "--out", str(tmp_path / "out"), "--ray", "local"]) == 130
     expected = f"continue with: serfn study {path} --out {tmp_path / 'out'} --ray local"

@@ -20,9 +20,9 @@ from serfn.robot.adapters.mapped import MappedRobot
 from serfn.robot.clock import ManualClock
 from serfn.robot.contract import RobotError
 from serfn.robot.limits import default_limits
-from serfn.runtime.robot_check import CheckConfig, check_robot
-from serfn.runtime.robot_fit import check_fit
-from serfn.runtime.robots import make_robot
+from serfn.sessions.check import CheckConfig, check_robot
+from serfn.sessions.fit import check_fit
+from serfn.sessions.robots import make_robot
 
 ROW = JointRow("bend", "joint0", -1, 0.25, (-0.7, 1.2), (-1.0, 1.0))
 TABLE = JointMap("test", (JointRow("spread", "joint1", 1, -0.1, (-0.5, 2.0), (-1.0, 1.0)), ROW), {})

@@ -28,7 +28,7 @@ def collect(
         plant: Plant to record on.
         workers: Environments run side by side.
     """
-    from serfn.runtime.collect import collect as record
+    from serfn.rollout.collect import collect as record
 
     with make_progress() as progress:
         record(task, episodes, out, seed=seed, plant=plant, workers=workers, progress=progress)

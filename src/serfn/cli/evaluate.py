@@ -13,7 +13,7 @@ from rich.console import Console
 from serfn.cli.options import optional
 from serfn.cli.progress import make_progress
 from serfn.cli.tables import print_evaluation
-from serfn.evaluation.statistics import summarize
+from serfn.reports.statistics import summarize
 
 
 def evaluate(
@@ -39,7 +39,7 @@ def evaluate(
         temperature: Standard deviation of the base noise.
         as_json: Print one JSON object and nothing else.
     """
-    from serfn.runtime.evaluate import evaluate as measure
+    from serfn.runs.evaluate import evaluate as measure
 
     with make_progress() as progress:
         result = measure(

@@ -67,7 +67,7 @@ def _installation(console: Console) -> None:
 
 
 def _run(console: Console, path: Path) -> None:
-    from serfn.evaluation.run_record import load_run
+    from serfn.reports.run_record import load_run
 
     record = load_run(path)
     state = (

@@ -17,9 +17,9 @@ def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
     Args:
         run: Folder of a run or of a study, finished or not.
     """
-    from serfn.evaluation.report import write_report
-    from serfn.evaluation.run_record import load_run
-    from serfn.evaluation.study_report import write_study_report
+    from serfn.reports.run_record import load_run
+    from serfn.reports.run_report import write_report
+    from serfn.reports.study.report import write_study_report
 
     console = Console()
     if (run / "study.json").is_file():

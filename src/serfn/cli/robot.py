@@ -25,8 +25,8 @@ from serfn.core.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from serfn.robot.contract import Robot, Teleoperator
     from serfn.robot.keyboard import KeyboardOperator
-    from serfn.runtime.robot_config import RobotRunConfig
-    from serfn.runtime.robot_folder import RobotFolder
+    from serfn.sessions.config import RobotRunConfig
+    from serfn.sessions.folder import RobotFolder
 
 _SWITCH_S = 5e-4
 
@@ -73,8 +73,8 @@ def run(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # The screen and the recorder share the interpreter with the control loop: they must let it in soon.
     sys.setswitchinterval(_SWITCH_S)
-    from serfn.runtime.actor import RobotActor
-    from serfn.runtime.actor_learner import run_session
+    from serfn.sessions.actor import RobotActor
+    from serfn.sessions.actor_learner import run_session
 
     given = {"robot": robot, "limits": limits, "reset": reset}
     folder, device = _session(out, policy, config, resume, given, (learn, episodes, minutes), assignments)
@@ -103,8 +103,8 @@ def learn(session: Annotated[Path, Positional]) -> None:
     Args:
         session: Folder of the session.
     """
-    from serfn.runtime.actor_learner import learn as run_learner
-    from serfn.runtime.interrupt import deferred_interrupt
+    from serfn.runs.interrupt import deferred_interrupt
+    from serfn.sessions.actor_learner import learn as run_learner
 
     with make_progress() as progress, deferred_interrupt() as stop:
         run_learner(session, should_stop=stop, progress=progress)
@@ -130,10 +130,10 @@ def check(
         assignments: Change one option, such as --set robot_options.mock=true.
     """
     from serfn.robot.clock import MonotonicClock
-    from serfn.runtime.robot_check import HISTOGRAM_MS, CheckConfig, check_robot
-    from serfn.runtime.robot_config import RobotRunConfig
-    from serfn.runtime.robot_fit import session_limits
-    from serfn.runtime.robots import make_robot
+    from serfn.sessions.check import HISTOGRAM_MS, CheckConfig, check_robot
+    from serfn.sessions.config import RobotRunConfig
+    from serfn.sessions.fit import session_limits
+    from serfn.sessions.robots import make_robot
 
     settings = override(RobotRunConfig(robot=robot, limits=limits), assignments)
     console = Console(highlight=False)
@@ -192,8 +192,8 @@ def limits(
     from serfn.core.files import write_atomically
     from serfn.robot.clock import MonotonicClock
     from serfn.robot.limits import default_limits, describe_limits, limits_toml, load_limits
-    from serfn.runtime.robot_config import RobotRunConfig
-    from serfn.runtime.robots import make_robot
+    from serfn.sessions.config import RobotRunConfig
+    from serfn.sessions.robots import make_robot
 
     settings = override(RobotRunConfig(robot=robot), assignments)
     info = make_robot(settings.robot, settings.robot_options, MonotonicClock()).info
@@ -286,8 +286,8 @@ def _session(
     assignments: tuple[str, ...],
 ) -> tuple[RobotFolder, Robot]:
     """Return the session's folder, set up if it is new, and its robot, not connected."""
-    from serfn.runtime.robot_config import RobotRunConfig
-    from serfn.runtime.robot_folder import RobotFolder, create
+    from serfn.sessions.config import RobotRunConfig
+    from serfn.sessions.folder import RobotFolder, create
 
     if resume:
         if out is None:
@@ -308,7 +308,7 @@ def _session(
 
 def _chosen(given: dict[str, Any], amounts: tuple[Learn, int | None, float | None]) -> RobotRunConfig:
     from serfn.robot.budget import InteractionBudget
-    from serfn.runtime.robot_config import LearningConfig, RobotRunConfig
+    from serfn.sessions.config import LearningConfig, RobotRunConfig
 
     place, episodes, minutes = amounts
     budget = InteractionBudget(episodes=episodes, minutes=minutes)
@@ -317,8 +317,8 @@ def _chosen(given: dict[str, Any], amounts: tuple[Learn, int | None, float | Non
 
 def _robot(settings: RobotRunConfig) -> Robot:
     from serfn.robot.clock import MonotonicClock
-    from serfn.runtime.robot_fit import session_limits
-    from serfn.runtime.robots import make_robot
+    from serfn.sessions.fit import session_limits
+    from serfn.sessions.robots import make_robot
 
     robot = make_robot(settings.robot, settings.robot_options, MonotonicClock(), seed=settings.seed)
     session_limits(settings, robot)
@@ -361,7 +361,7 @@ def _watcher(console: Console, folder: RobotFolder, person: KeyboardOperator | N
 
 def _store(path: Path, robot: str) -> Path:
     """Return the store that a path means: itself, or that of a robot of a session."""
-    from serfn.runtime.robot_folder import RobotFolder
+    from serfn.sessions.folder import RobotFolder
 
     folder = RobotFolder(path)
     return folder.store(robot) if folder.exists else path

@@ -26,8 +26,8 @@ from rich.table import Table
 from rich.text import Text
 
 from serfn.robot.keyboard import HELP
-from serfn.runtime.actor import RobotActor
-from serfn.runtime.robot_session import Outcome, Phase
+from serfn.sessions.actor import RobotActor
+from serfn.sessions.session import Outcome, Phase
 
 _REFRESH_HZ = 4
 _SHOWN_OUTCOMES = 6

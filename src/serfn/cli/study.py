@@ -31,8 +31,8 @@ def study(
         cores: Runs at the same time, each with one thread.
         ray: Run on a Ray cluster: local starts one here, auto joins the one of this machine, or an address.
     """
-    from serfn.runtime.study import run_study
-    from serfn.runtime.study_config import load_study
+    from serfn.studies.config import load_study
+    from serfn.studies.study import run_study
 
     config = load_study(file)
     folder = out or Path("runs") / f"study-{file.stem}"

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from serfn.core.results import EvaluationResult
-from serfn.evaluation.report_words import (
+from serfn.reports.run_record import RunRecord
+from serfn.reports.run_words import (
     cell,
     pace_sentence,
     readable,
@@ -14,8 +15,7 @@ from serfn.evaluation.report_words import (
     stage_words,
     verdict_sentence,
 )
-from serfn.evaluation.run_record import RunRecord
-from serfn.evaluation.statistics import SummaryRow, summarize
+from serfn.reports.statistics import SummaryRow, summarize
 
 
 def print_run(console: Console, record: RunRecord) -> None:

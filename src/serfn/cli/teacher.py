@@ -25,7 +25,7 @@ def teacher(
         seed: Seed of everything.
         scale: Factor on the number of training steps.
     """
-    from serfn.runtime.teacher import DIRECTIONS, train_cube_teachers
+    from serfn.runs.teacher import DIRECTIONS, train_cube_teachers
 
     console = Console()
 

@@ -18,7 +18,7 @@ from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from serfn.runtime.presets import Budget
+    from serfn.runs.presets import Budget
     from serfn.training.config import TrainConfig
 
 Assignments = Annotated[
@@ -57,9 +57,9 @@ def train(
         config: TOML or JSON file with the whole configuration, instead of --task and --budget.
         assignments: Change one option, such as --set online.episodes=40; may be repeated.
     """
-    from serfn.evaluation.report import write_report
-    from serfn.evaluation.run_record import load_run
-    from serfn.runtime.train import train as run_training
+    from serfn.reports.run_record import load_run
+    from serfn.reports.run_report import write_report
+    from serfn.runs.train import train as run_training
 
     if resume is not None:
         if out is not None and out != resume:
@@ -98,7 +98,7 @@ def _stored(folder: Path) -> TrainConfig:
 def _chosen(
     task: str, budget: Budget, env: str | None, config: Path | None, demos: Path | None
 ) -> TrainConfig:
-    from serfn.runtime.presets import preset, preset_for_environment
+    from serfn.runs.presets import preset, preset_for_environment
     from serfn.training.config import TrainConfig
 
     if config is not None:

@@ -8,7 +8,7 @@ Layout::
 
 Observations have T + 1 rows. Those of a Dict or Tuple space are a tree of arrays, whose parts are named by
 their path: `observations/achieved_goal`, `observations/0`; that of a Box is `observations`. Guessed parts are
-concatenated in the order of the space, as `serfn.evaluation.environments` flattens them.
+concatenated in the order of the space, as `serfn.rollout.environments` flattens them.
 
 Reference: Minari 0.5, `dataset/_storages`.
 """

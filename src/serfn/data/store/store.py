@@ -216,6 +216,26 @@ def is_store(path: Path) -> bool:
     return (path / _ABOUT).is_file()
 
 
+def open_or_create(path: Path, task: TaskSpec) -> EpisodeStore:
+    """Open the store at `path`, or make an empty one.
+
+    Raises:
+        DataError: It belongs to a task of other dimensions, bounds or rate.
+    """
+    if not is_store(path):
+        return EpisodeStore.create(path, task)
+    store = EpisodeStore(path)
+    found = store.task
+    same_size = found.observation.dim == task.observation.dim and found.control_hz == task.control_hz
+    if not same_size or (found.action.low, found.action.high) != (task.action.low, task.action.high):
+        raise DataError(
+            f"store '{path}' holds experience of '{found.id}' ({found.observation.dim} observations, "
+            f"{found.action.dim} actions, {found.control_hz:g} Hz), not of '{task.id}' "
+            f"({task.observation.dim}, {task.action.dim}, {task.control_hz:g} Hz); choose another folder"
+        )
+    return store
+
+
 def _success(labels: Labels, success: bool | None, source: str | None) -> tuple[bool | None, str | None]:
     if labels.success is None:
         return success, source

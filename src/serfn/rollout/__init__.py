@@ -1,0 +1,1 @@
+"""One step loop over environments: collecting, evaluating and filming."""

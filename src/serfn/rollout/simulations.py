@@ -1,0 +1,59 @@
+"""Environments of a run: made when first needed, reused by every collection and evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from serfn.core.errors import ConfigError
+from serfn.core.spec import TaskSpec
+from serfn.rollout.environments import make_env, task_spec
+
+
+class Simulations:
+    """Equal environments that run side by side.
+
+    Args:
+        env: Gymnasium id.
+        plant: Variant of one of our tasks; None leaves the environment's default.
+        options: Further keyword arguments of the environment.
+        count: Largest number of environments.
+        threads: Environments stepped at the same time.
+
+    Raises:
+        ConfigError: A number is below 1.
+    """
+
+    def __init__(
+        self, env: str, plant: str | None, options: dict[str, Any], *, count: int = 8, threads: int = 1
+    ) -> None:
+        if count < 1 or threads < 1:
+            raise ConfigError(f"simulations are {count} on {threads} threads; both must be at least 1")
+        self.env_id = env
+        self.threads = threads
+        self._options = options if plant is None else {**options, "plant": plant}
+        self._count = count
+        self._envs: list[gymnasium.Env] = []
+
+    @property
+    def task(self) -> TaskSpec:
+        """What the environments ask for."""
+        return task_spec(self.up_to(1)[0])
+
+    def up_to(self, episodes: int) -> list[gymnasium.Env]:
+        """Return environments for `episodes` episodes, as many as are allowed to run side by side."""
+        wanted = min(episodes, self._count)
+        while len(self._envs) < wanted:
+            self._envs.append(make_env(self.env_id, **self._options))
+        return self._envs[:wanted]
+
+    def rendering(self) -> gymnasium.Env:
+        """Return a further environment that renders images; the caller closes it."""
+        return make_env(self.env_id, **self._options, render_mode="rgb_array")
+
+    def close(self) -> None:
+        """Close all environments."""
+        for env in self._envs:
+            env.close()
+        self._envs = []

@@ -1,0 +1,155 @@
+"""Evaluating a run, a checkpoint or a policy bundle on fresh episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from serfn.core.config import from_dict
+from serfn.core.errors import CheckpointError, ConfigError
+from serfn.core.progress import SILENT, Progress
+from serfn.core.results import EvaluationResult
+from serfn.core.spec import TaskSpec
+from serfn.critics.base import ChunkCritic
+from serfn.policies.bundle import CONFIG_FILE as BUNDLE_CONFIG
+from serfn.policies.bundle import load_bundle
+from serfn.rollout.rollouts import evaluation_result, rollout
+from serfn.rollout.simulations import Simulations
+from serfn.training.acting import ActingConfig, BestOfNActor
+from serfn.training.build import make_agent, make_stages
+from serfn.training.checkpoint import read_config, read_tree, target
+from serfn.training.config import TrainConfig
+
+PART = "evaluation"
+"""Name under which an evaluation reports its progress."""
+
+
+def evaluate(
+    path: str | Path,
+    *,
+    episodes: int = 50,
+    seed: int = 0,
+    plant: str | None = None,
+    env: str | None = None,
+    candidates: int | None = None,
+    temperature: float | None = None,
+    progress: Progress = SILENT,
+) -> EvaluationResult:
+    """Run evaluation episodes of a trained policy.
+
+    Args:
+        path: Run folder (its best checkpoint, or the last where nothing was evaluated), checkpoint folder, or
+            bundle.
+        episodes: Number of episodes.
+        seed: Seed of the first episode; the others count up.
+        plant: Variant of the task; None is the one of training.
+        env: Gymnasium id; None is the environment of training.
+        candidates: Chunks to choose from; None as in training. A bundle has no critic and acts with 1.
+        temperature: Temperature of sampling; None as in training.
+        progress: Watches.
+
+    Raises:
+        CheckpointError: There is no policy at `path`.
+        ConfigError: A number is out of range, or several candidates are asked of a policy without a critic.
+    """
+    if episodes < 1 or seed < 0:
+        raise ConfigError(f"episodes is {episodes} and seed is {seed}; use at least 1 and at least 0")
+    actor, config = load_actor(path, candidates=candidates, temperature=temperature)
+    same_env = config is not None and env in (None, config.env)
+    simulations = Simulations(
+        env or (actor.task.id if config is None else config.env),
+        config.plant if config is not None and same_env and plant is None else plant,
+        config.env_options if config is not None and same_env else {},
+        count=min(8 if config is None else config.evaluation.simulations, episodes),
+        threads=1 if config is None else config.evaluation.threads,
+    )
+    progress.stage_started(PART, episodes)
+    try:
+        _check_task(actor.task, simulations.task)
+        recorded = rollout(
+            simulations.up_to(episodes),
+            actor,
+            seeds=range(seed, seed + episodes),
+            execute_steps=actor.n_action_steps,
+            threads=simulations.threads,
+            on_episode=lambda episode: progress.advanced(PART, 1, {"return": episode.return_}),
+        )
+    finally:
+        simulations.close()
+    result = evaluation_result(recorded, actor.task.control_hz)
+    progress.stage_finished(PART, {"score": result.mean_score})
+    return result
+
+
+def load_actor(
+    path: str | Path, *, candidates: int | None = None, temperature: float | None = None
+) -> tuple[BestOfNActor, TrainConfig | None]:
+    """Load what acts from a run folder, a checkpoint folder or a bundle, and the configuration of its run.
+
+    Raises:
+        CheckpointError: There is none of the three at `path`.
+        ConfigError: Several candidates without a critic.
+    """
+    path = Path(path)
+    folder = checkpoint_folder(path)
+    if folder is None:
+        bundle = load_bundle(path)
+        stored = float(bundle.metadata.get("temperature", ActingConfig().temperature))
+        acting = ActingConfig(
+            1 if candidates is None else candidates,
+            stored if temperature is None else temperature,
+            bundle.metadata.get("n_action_steps"),
+        )
+        return BestOfNActor(bundle.policy, None, bundle.spec, acting), None
+    try:
+        config = from_dict(TrainConfig, read_config(folder))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"'{folder}' was written by another version of serfn ({error}); use that version, or train anew"
+        ) from error
+    tree = read_tree(folder)
+    task = TaskSpec.from_dict(tree["task"])
+    agent = make_agent(config, task)
+    agent.load_state_dict(tree["agent"])
+    trained = {stage.name: stage.acting for stage in make_stages(config)}[tree["state"]["stage"]]
+    default = trained or config.imitation.acting
+    acting = dataclasses.replace(
+        default,
+        candidates=default.candidates if candidates is None else candidates,
+        temperature=default.temperature if temperature is None else temperature,
+    )
+    critic: ChunkCritic | None = agent.critic if acting.candidates > 1 else None
+    return BestOfNActor(agent.policy, critic, task, acting, how=config.agent.aggregate), config
+
+
+def checkpoint_folder(path: Path) -> Path | None:
+    """Return the checkpoint folder that `path` means, or None if it must be a bundle.
+
+    Raises:
+        CheckpointError: It is neither.
+    """
+    if not path.is_dir():
+        raise CheckpointError(
+            f"'{path}' is no folder; give a run folder, a checkpoint folder or a policy bundle"
+        )
+    if (path / "state.json").is_file():
+        return path
+    for root in (path / "checkpoints", path):
+        for pointer in ("best", "last"):
+            folder = target(root, pointer)
+            if folder is not None:
+                return folder
+    if not (path / BUNDLE_CONFIG).is_file():
+        raise CheckpointError(
+            f"'{path}' holds neither a run with a checkpoint nor a policy bundle; give the folder of "
+            "serfn train --out, or of a saved policy"
+        )
+    return None
+
+
+def _check_task(trained: TaskSpec, found: TaskSpec) -> None:
+    if (trained.observation.dim, trained.action) != (found.observation.dim, found.action):
+        raise ConfigError(
+            f"environment '{found.id}' ({found.observation.dim} observations, {found.action.dim} actions) "
+            f"differs in size or action bounds from '{trained.id}' of training; choose a matching environment"
+        )

@@ -1,0 +1,277 @@
+"""A training run at work: the learner's session, its environments, and what it writes into the run folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serfn.core.config import to_dict
+from serfn.core.errors import CheckpointError, SerfnError
+from serfn.core.progress import Progress
+from serfn.core.protocols import ChunkActor
+from serfn.core.results import EvaluationResult
+from serfn.core.seeding import torch_seed
+from serfn.core.spec import TaskSpec
+from serfn.data.episode import Episode
+from serfn.policies.bundle import save_bundle
+from serfn.rollout.rollouts import evaluation_result, rollout
+from serfn.rollout.simulations import Simulations
+from serfn.runs.evaluate import load_actor
+from serfn.runs.films import add_films
+from serfn.runs.interrupt import deferred_interrupt
+from serfn.runs.online_experience import EXPERIENCE, OnlineExperience, fingerprint
+from serfn.runs.run_log import RunLog
+from serfn.training.acting import BestOfNActor, sampling
+from serfn.training.checkpoint import target
+from serfn.training.config import TrainConfig
+from serfn.training.gate import GateDecision
+from serfn.training.session import TrainingSession
+from serfn.training.stages.context import RunState, StageName
+
+_INTERIM_SEED_OFFSET = 500_000
+_FILM_SEED_OFFSET = 900_000
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outcome of a training run.
+
+    Attributes:
+        folder: Run folder.
+        finals: Closing evaluation of each evaluated stage, in order.
+        gates: What was promoted, and why.
+        best_checkpoint: Checkpoint folder of the best policy; None if nothing was evaluated.
+    """
+
+    folder: Path
+    finals: dict[str, EvaluationResult]
+    gates: tuple[GateDecision, ...]
+    best_checkpoint: Path | None
+
+
+class Run:
+    """One training session in its environments, and the callbacks that keep it on disk.
+
+    Args:
+        config: Configuration.
+        folder: Run folder; it exists.
+        task: What is being learnt.
+        demonstrations: Demonstrations with the rewards of the task.
+        simulations: Environments of collection and evaluation.
+        films: Record film strips where the environment renders.
+        progress: Watches.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        task: TaskSpec,
+        demonstrations: Sequence[Episode],
+        simulations: Simulations,
+        *,
+        films: bool,
+        progress: Progress,
+    ) -> None:
+        self.config, self.folder, self.task = config, folder, task
+        self.simulations, self.films, self.progress = simulations, films, progress
+        self.log = RunLog(folder)
+        self.experience = OnlineExperience(folder / EXPERIENCE, task, self._episode_seed)
+        self._demonstrations = fingerprint(demonstrations)
+        self._shown = 0
+        self._clock = time.monotonic()
+        self._latest: EvaluationResult | None = None
+        self.session = TrainingSession(
+            config,
+            task,
+            demonstrations,
+            folder / "checkpoints",
+            evaluate=self._evaluate,
+            collect=self._collect,
+            report=self._report,
+            started=self._started,
+            finished=self._finished,
+            note=progress.note,
+            alarm=self._alarm,
+            should_stop=lambda: self._stop(),
+            extra_state=lambda: {"position": self.log.position(), "demonstrations": self._demonstrations},
+            episodes=self.experience,
+        )
+        self._stop = lambda: False
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return self.session.state
+
+    def execute(self, stages: Sequence[StageName], resuming: bool) -> RunResult:
+        """Run the stages, from the last checkpoint if `resuming`, and write films and the best policy."""
+        with self.experience:
+            for note in self.experience.notes:
+                self.progress.note(note)
+            return self._execute(stages, resuming)
+
+    def _execute(self, stages: Sequence[StageName], resuming: bool) -> RunResult:
+        if resuming:
+            extra = self.session.resume()
+            if extra.get("demonstrations", self._demonstrations) != self._demonstrations:
+                raise CheckpointError(
+                    f"the demonstrations have changed since the checkpoint in '{self.folder}'; resume with "
+                    "the ones of the run, or choose a new run folder"
+                )
+            self.log.truncate(extra["position"], self.state.updates)
+            self.progress.note(f"resumed in stage {self.state.stage} at update {self.state.step}")
+        complete = False
+        self._clock = time.monotonic()
+        try:
+            with deferred_interrupt() as stop:
+                self._stop = stop
+                self.session.run(stages)
+            complete = True
+        finally:
+            self._write_status(complete)
+            self.log.close()
+        if self.films:
+            self._film(f"{self.state.stage}_after", "after training", load_actor(self.folder)[0])
+        self._save_policy()
+        return RunResult(
+            self.folder,
+            _final_evaluations(self.folder / "evaluations.jsonl"),
+            tuple(self.state.gates),
+            target(self.session.store.root, "best"),
+        )
+
+    def _evaluate(self, actor: BestOfNActor, *, stage: StageName, final: bool) -> EvaluationResult:
+        evaluation = self.config.evaluation
+        count = evaluation.episodes if final else evaluation.interim_episodes
+        first = evaluation.seed + (0 if final else _INTERIM_SEED_OFFSET)
+        self.progress.note(f"{stage}: evaluating {count} episodes")
+        result = evaluation_result(
+            rollout(
+                self.simulations.up_to(count),
+                actor,
+                seeds=range(first, first + count),
+                execute_steps=actor.n_action_steps,
+                threads=self.simulations.threads,
+                policy_version=self.state.updates,
+            ),
+            self.task.control_hz,
+        )
+        self.log.evaluation(
+            {
+                "stage": stage,
+                "final": final,
+                "episodes": self.state.episodes,
+                "robot_minutes": self._robot_minutes,
+                "updates": self.state.updates,
+                "acting": to_dict(actor.acting),
+                "result": result.to_dict(),
+            },
+            self.state.updates,
+        )
+        self._latest = result
+        self._count_seconds()
+        self.progress.advanced(stage, 0, {"score": result.mean_score})
+        if final and stage == "imitation" and self.films:
+            self._film("imitation_before", "after imitation", actor)
+            self._count_seconds()
+        return result
+
+    def _episode_seed(self, number: int) -> int:
+        """Return the seed of online episode `number` of this run."""
+        return torch_seed(self.config.seed, "episode", number) % 2**31
+
+    def _collect(self, actor: BestOfNActor, episodes: int, first_episode: int) -> list[Episode]:
+        envs = self.simulations.up_to(episodes)
+
+        def run(seeds: Sequence[int]) -> list[Episode]:
+            return rollout(
+                envs,
+                actor,
+                seeds=seeds,
+                execute_steps=actor.n_action_steps,
+                threads=self.simulations.threads,
+                policy_version=self.state.updates,
+                record=self.experience.record,
+            )
+
+        return self.experience.collect(first_episode, episodes, len(envs), run)
+
+    def _report(self, means: dict[str, float]) -> None:
+        state = self.state
+        self._count_seconds()
+        row = {
+            "stage": state.stage,
+            "step": state.step,
+            "updates": state.updates,
+            "seconds": round(sum(state.seconds.values()), 3),
+            **means,
+        }
+        self.log.metrics(row, state.updates)
+        self.progress.advanced(state.stage, state.step - self._shown, means)
+        self._shown = state.step
+        self.log.gates(state.gates)
+        self._write_status(False)
+
+    def _alarm(self, text: str) -> None:
+        state = self.state
+        self.log.alarm({"stage": state.stage, "step": state.step, "updates": state.updates, "text": text})
+        self.progress.note(f"{state.stage}: {text}")
+
+    def _count_seconds(self) -> None:
+        """Add the time since the last call to the stage at work."""
+        now, seconds = time.monotonic(), self.state.seconds
+        seconds[self.state.stage] = seconds.get(self.state.stage, 0.0) + now - self._clock
+        self._clock = now
+
+    def _started(self, stage: StageName, updates: int) -> None:
+        self._shown, self._latest = 0, None
+        self.progress.stage_started(stage, updates)
+
+    def _finished(self, stage: StageName) -> None:
+        self.progress.stage_finished(
+            stage, {} if self._latest is None else {"score": self._latest.mean_score}
+        )
+
+    def _write_status(self, complete: bool) -> None:
+        state = self.state
+        self.log.gates(state.gates)
+        self.log.status(
+            {
+                "stage": state.stage,
+                "complete": complete,
+                "seconds": {name: round(value, 3) for name, value in state.seconds.items()},
+                "robot_minutes": self._robot_minutes,
+                "episodes": state.episodes,
+                "updates": state.updates,
+            }
+        )
+
+    @property
+    def _robot_minutes(self) -> float:
+        return self.state.robot_steps / self.task.control_hz / 60
+
+    def _film(self, name: str, caption: str, actor: ChunkActor) -> None:
+        """Record film strips; where that is impossible the user is told, once, and the run goes on."""
+        seed = self.config.evaluation.seed + _FILM_SEED_OFFSET
+        try:
+            add_films(self.folder / "films", name, caption, self.simulations, actor, seed=seed)
+        except SerfnError as error:
+            self.films = False
+            self.progress.note(f"no film: {error}")
+
+    def _save_policy(self) -> None:
+        """Write the best policy, or the last one of a run without evaluations, as a bundle."""
+        actor, _ = load_actor(self.folder)
+        metadata = {**sampling(actor.acting), "updates": self.state.updates}
+        save_bundle(self.folder / "policy", actor.policy, self.task, metadata)
+
+
+def _final_evaluations(path: Path) -> dict[str, EvaluationResult]:
+    if not path.is_file():
+        return {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {row["stage"]: EvaluationResult.from_dict(row["result"]) for row in rows if row["final"]}

@@ -1,0 +1,185 @@
+"""One command from demonstrations to a better policy: environments, the learner's session and the run folder.
+
+Run folder::
+
+    config.json            the configuration
+    status.json            where the run stands
+    evaluations.jsonl      one line per evaluation
+    metrics.jsonl, .csv    one line per report of a stage; tensorboard/ holds the same
+    gates.json             what was promoted, and why
+    alarms.jsonl           what looked suspicious; missing if nothing did
+    demonstrations.npz     demonstrations, if this run collected them
+    experience/            online episodes as they were executed, see `serfn.data.store.store`
+    checkpoints/           see `serfn.training.checkpoint`
+    films/                 film strips of the policy after imitation and at the end
+    policy/                the best policy as a bundle, see `serfn.policies.bundle`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from serfn.core.config import to_dict
+from serfn.core.errors import CheckpointError, ConfigError, DataError
+from serfn.core.files import write_atomically
+from serfn.core.progress import SILENT, Progress
+from serfn.core.spec import TaskSpec
+from serfn.core.words import number
+from serfn.data.datasets import load_demonstrations
+from serfn.data.demonstrations import Demonstrations, check_coverage
+from serfn.data.store.store import EpisodeStore, is_store
+from serfn.rollout.collect import collect as collect_demonstrations
+from serfn.rollout.environments import try_out
+from serfn.rollout.simulations import Simulations
+from serfn.runs.online_experience import EXPERIENCE
+from serfn.runs.run import Run, RunResult
+from serfn.tasks.registry import task_of_env
+from serfn.training.build import make_agent, make_prior, make_stages
+from serfn.training.checkpoint import resolve, target
+from serfn.training.config import TrainConfig
+from serfn.training.stages.context import STAGES, StageName
+
+_MOST_CLIPPED = 0.02
+"""Share of demonstrated steps whose clipped reward needs no mention."""
+
+_ROUND_OFF = 1e-6
+
+
+def train(
+    config: TrainConfig,
+    run_dir: str | Path,
+    *,
+    resume: bool = False,
+    stages: Sequence[StageName] | None = None,
+    films: bool = True,
+    progress: Progress = SILENT,
+) -> RunResult:
+    """Run the stages of the method and keep everything in a run folder.
+
+    Args:
+        config: Configuration.
+        run_dir: Run folder.
+        resume: Continue a run of the same configuration from its last checkpoint. Where nothing was learnt
+            yet, the run starts; where a checkpoint should be and is not, it is refused.
+        stages: Names of the stages to run; None runs all four.
+        films: Record film strips where the environment renders.
+        progress: Watches.
+
+    Raises:
+        ConfigError: The folder holds a run and `resume` was not asked for, or an option is impossible.
+        DataError: Demonstrations are missing or do not fit the environment.
+        CheckpointError: The checkpoint cannot be resumed.
+        KeyboardInterrupt: The user stopped the run; it can be resumed.
+    """
+    chosen: Sequence[StageName] = STAGES if stages is None else stages
+    make_stages(config, chosen)
+    folder = Path(run_dir)
+    simulations = Simulations(
+        config.env,
+        config.plant,
+        config.env_options,
+        count=config.evaluation.simulations,
+        threads=config.evaluation.threads,
+    )
+    try:
+        task = simulations.task
+        # Everything that bad input can break comes before the folder is touched.
+        try_out(simulations.up_to(1)[0])
+        make_agent(config, task)
+        given = (
+            None
+            if config.demos is None
+            else load_demonstrations(config.demos, task.action, obs_dim=task.observation.dim)
+        )
+        if given is None and task_of_env(config.env) is None:
+            raise DataError(
+                f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
+            )
+        if given is not None:
+            make_prior(config, task, given.episodes)
+        begun = (folder / "config.json").exists()
+        resuming = _open_folder(folder, config, resume)
+        if begun and not resuming:
+            progress.note(f"'{folder}' was stopped before its first checkpoint: it starts from the beginning")
+        demonstrations = given or _collect_or_load(config, folder, task, progress)
+        for note in _notes(demonstrations, config):
+            progress.note(f"demonstrations: {note}")
+        run = Run(config, folder, task, demonstrations.episodes, simulations, films=films, progress=progress)
+        return run.execute(chosen, resuming)
+    finally:
+        simulations.close()
+
+
+def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
+    """Make the run folder, or return True if it holds a checkpoint to resume from."""
+    checkpoints = folder / "checkpoints"
+    if resume and target(checkpoints, "last") is not None:
+        resolve(checkpoints, "last")
+        return True
+    started = folder / "config.json"
+    if started.exists() and not resume:
+        raise ConfigError(f"'{folder}' already holds a run; resume it, or choose another folder")
+    if resume:
+        _refuse_to_lose_progress(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(started, json.dumps(to_dict(config), indent=1))
+    except OSError as error:
+        raise ConfigError(f"cannot write to run folder '{folder}': {error}; choose another folder") from error
+    for name in ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "alarms.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    return False
+
+
+def _refuse_to_lose_progress(folder: Path) -> None:
+    """Raise if a run without a checkpoint has got anywhere: starting it anew would hide what is missing."""
+    traces = [folder / name for name in ("metrics.jsonl", "evaluations.jsonl")]
+    found = [path.name for path in traces if path.exists() and path.stat().st_size]
+    found += [path.name for path in (folder / "checkpoints").glob("[0-9]*")]
+    if is_store(folder / EXPERIENCE) and len(EpisodeStore(folder / EXPERIENCE)):
+        found.append(EXPERIENCE)
+    if found:
+        raise CheckpointError(
+            f"'{folder}' has no checkpoint to resume from, but traces of progress ({', '.join(found)}); "
+            "restore 'checkpoints/last.json' and the folder that it names, or start in a new folder"
+        )
+
+
+def _notes(demonstrations: Demonstrations, config: TrainConfig) -> list[str]:
+    """Return what the user should know about the demonstrations before training on them."""
+    notes = [*demonstrations.notes, *check_coverage(demonstrations, config.chunk_size).notes]
+    if task_of_env(config.env) is not None:
+        # The scale of our own tasks is chosen; what it clips is meant to be clipped.
+        return notes
+    rewards = np.abs(np.concatenate([episode.rewards for episode in demonstrations.episodes]))
+    clipped = float((config.rewards.scale * rewards > 1 + _ROUND_OFF).mean())
+    if clipped > _MOST_CLIPPED:
+        notes.append(
+            f"rewards reach {number(float(rewards.max()))}, and {clipped:.0%} of the steps are clipped to ±1 "
+            f"after scaling; rewards.scale={number(1 / float(rewards.max()))} would keep all of them"
+        )
+    return notes
+
+
+def _collect_or_load(config: TrainConfig, folder: Path, task: TaskSpec, progress: Progress) -> Demonstrations:
+    path = folder / "demonstrations.npz"
+    if not path.is_file():
+        entry = task_of_env(config.env)
+        if entry is None:
+            raise DataError(
+                f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
+            )
+        collect_demonstrations(
+            entry.name,
+            config.demo_episodes,
+            path,
+            seed=config.seed,
+            plant=config.demo_plant,
+            workers=config.evaluation.threads,
+            progress=progress,
+        )
+    return load_demonstrations(path, task.action, obs_dim=task.observation.dim)

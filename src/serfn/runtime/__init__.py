@@ -1,1 +1,0 @@
-"""Jobs: train, collect, evaluate. They join environments, learner and files; nothing here prints."""

@@ -1,0 +1,1 @@
+"""Several robots and one learner on a Ray cluster."""

@@ -1,0 +1,138 @@
+"""The configuration of a session on a robot: everything besides the policy and the limits file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from serfn.core.errors import ConfigError
+from serfn.data.store.writer import Flush
+from serfn.robot.budget import InteractionBudget
+from serfn.robot.chunk_buffer import ExecutionConfig
+from serfn.sessions.promotion import PromotionConfig
+
+LearnerPlace = Literal["none", "inline", "process", "elsewhere"]
+ResetMode = Literal["scene", "person", "none"]
+Exchange = Literal["episode", "chunk"]
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """How the policy is fine-tuned beside the robot.
+
+    Attributes:
+        place: `none` only evaluates; `inline` learns in the robot's process while the robot rests between
+            rounds; `process` in a second process of this machine, while the robot goes on; `elsewhere` leaves
+            the learner to a cluster or to another terminal.
+        episodes_per_round: Episodes between two publications of weights; inline, episodes between updates.
+        updates_per_episode: Critic updates for each episode.
+        policy_delay_rounds: First rounds in which only the critic learns.
+        niceness: How far the learner's process stands back behind the control loop.
+        restarts: How often a learner that died is started again.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    place: LearnerPlace = "process"
+    episodes_per_round: int = 2
+    updates_per_episode: int = 200
+    policy_delay_rounds: int = 1
+    niceness: int = 10
+    restarts: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("episodes_per_round", "updates_per_episode"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("policy_delay_rounds", "niceness", "restarts"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class LikelihoodGateConfig:
+    """What happens to a chunk that the policy of the session's start finds implausible.
+
+    Attributes:
+        action: `off` does not look; `flag` executes and marks it; `resample` draws again and `refuse` holds.
+        low_quantile: Fraction of demonstrated chunks that may be less likely than what passes.
+        slack: Widens that range, in nats per action dimension of a chunk: fine-tuning moves the policy.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    action: Literal["off", "flag", "resample", "refuse"] = "flag"
+    low_quantile: float = 0.05
+    slack: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low_quantile < 1:
+            raise ConfigError(f"low_quantile is {self.low_quantile}; it must lie in (0, 1)")
+        if not 0 <= self.slack < math.inf:
+            raise ConfigError(f"slack is {self.slack}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class RobotRunConfig:
+    """One session on a robot.
+
+    Attributes:
+        robot: Which robot, such as `simulated:cube`, `gymnasium:Pendulum-v1` or `orca`.
+        robot_options: Options of its adapter.
+        limits: Limits file; None takes the robot's own bounds, which only a simulation should do.
+        task: Instruction or name of the task, recorded with every episode.
+        control_hz: Commands per second; None is what the robot is meant for.
+        episode_s: Time limit of an episode in seconds; None is that of the policy's task.
+        execution: How chunks are executed.
+        candidates: Chunks to choose from; None as in training.
+        temperature: Temperature of sampling; None as in training.
+        exchange: Whether new weights may take over between chunks, or only between episodes.
+        reset: Who puts the scene back: the robot by itself, a person who confirms, or nobody.
+        rest_s: Rest between episodes, in which the motors cool.
+        budget: Limits of the interaction.
+        learning: How the policy is fine-tuned.
+        promotion: Which weights may reach the robot.
+        gate: Which chunks are flagged, drawn again or refused for their likelihood.
+        real_time: Ask the operating system for real-time priority of control and inference.
+        flush: When experience is forced to the disk.
+        seed: Seed of resets, sampling and probes.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    robot: str = "simulated:cube"
+    robot_options: dict[str, Any] = field(default_factory=dict)
+    limits: Path | None = None
+    task: str = ""
+    control_hz: float | None = None
+    episode_s: float | None = None
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    candidates: int | None = None
+    temperature: float | None = None
+    exchange: Exchange = "episode"
+    reset: ResetMode = "scene"
+    rest_s: float = 0.0
+    budget: InteractionBudget = field(default_factory=InteractionBudget)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    promotion: PromotionConfig = field(default_factory=PromotionConfig)
+    gate: LikelihoodGateConfig = field(default_factory=LikelihoodGateConfig)
+    real_time: bool = True
+    flush: Flush = "chunk"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.robot:
+            raise ConfigError("the robot has no name; give one, such as simulated:cube")
+        for name in ("control_hz", "episode_s"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} is {value}; it must be positive and finite")
+        if not 0 <= self.rest_s < math.inf:
+            raise ConfigError(f"rest_s is {self.rest_s}; it must be 0 or more")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")

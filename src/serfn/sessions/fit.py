@@ -1,0 +1,78 @@
+"""Whether a policy, a configuration and a robot go together; asked before anything connects or moves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from serfn.core.errors import ConfigError
+from serfn.core.spec import TaskSpec
+from serfn.robot.chunk_buffer import ExecutionConfig
+from serfn.robot.contract import Robot, SceneReset
+from serfn.robot.limits import SafetyLimits, default_limits, load_limits
+from serfn.sessions.config import RobotRunConfig
+from serfn.sessions.robots import is_simulation
+from serfn.training.acting import ActingConfig
+
+_ROUND_OFF = 1e-4
+
+
+def check_fit(task: TaskSpec, robot: Robot) -> None:
+    """Raise unless a policy for `task` can act on `robot`.
+
+    Raises:
+        ConfigError: Other dimensions, or actions beyond the robot's bounds.
+    """
+    info = robot.info
+    if (task.observation.dim, task.action.dim) != (info.observation.dim, info.action.dim):
+        raise ConfigError(
+            f"the policy maps {task.observation.dim} observations to {task.action.dim} actions, robot "
+            f"'{info.name}' has {info.observation.dim} and {info.action.dim}; use a policy trained for it"
+        )
+    accepted = info.accepts or info.action
+    low, high = np.array(accepted.low), np.array(accepted.high)
+    slack = _ROUND_OFF * (high - low)
+    if (np.array(task.action.low) < low - slack).any() or (np.array(task.action.high) > high + slack).any():
+        raise ConfigError(
+            f"the policy's actions reach beyond the bounds of robot '{info.name}'; use a policy trained for "
+            "it, in the same unit"
+        )
+
+
+def session_limits(config: RobotRunConfig, robot: Robot) -> SafetyLimits:
+    """Return the limits of the session.
+
+    Raises:
+        ConfigError: Real hardware without a limits file, or a file that does not fit.
+    """
+    if config.limits is not None:
+        return load_limits(config.limits, robot.info)
+    if not is_simulation(config.robot):
+        raise ConfigError(
+            f"robot '{config.robot}' needs a limits file; write one with 'serfn robot limits "
+            f"--robot {config.robot} --out limits.toml', read it and narrow it"
+        )
+    return default_limits(robot.info)
+
+
+def check_reset(config: RobotRunConfig, robot: Robot, *, nobody: bool) -> None:
+    """Raise unless there is somebody, or something, that puts the scene back as configured.
+
+    Raises:
+        ConfigError: Nobody is there, or the robot cannot do it.
+    """
+    if config.reset == "person" and nobody:
+        raise ConfigError("nobody is there to put the scene back; run in a terminal, or choose another reset")
+    if config.reset == "scene" and not isinstance(robot, SceneReset):
+        raise ConfigError(f"robot '{config.robot}' cannot put its scene back; choose reset person or none")
+
+
+def execution_as_trained(execution: ExecutionConfig, acting: ActingConfig) -> ExecutionConfig:
+    """Return an execution of as many steps of each chunk as in training, unless it says how many.
+
+    A policy that decides ahead of time goes on executing all that its lead leaves.
+    """
+    if execution.mode == "asynchronous" or execution.n_action_steps is not None:
+        return execution
+    return dataclasses.replace(execution, n_action_steps=acting.n_action_steps)

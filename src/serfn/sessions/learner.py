@@ -1,0 +1,205 @@
+"""The learner beside a robot: the online stage, fed by what actors recorded, with no environment of its own.
+
+It runs in the process of the robot, in another process, or on another machine, and differs in one callback
+only: how it waits for episodes. In all cases it publishes weights as snapshots and reads experience from the
+stores. It starts from the checkpoint that the session's folder was set up with
+and, after a kill, from its last one; never from random weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from serfn.core.config import load_config
+from serfn.core.errors import ConfigError
+from serfn.core.progress import SILENT, Progress
+from serfn.data.datasets import load_demonstrations
+from serfn.data.episode import Episode
+from serfn.runs.run_log import RunLog
+from serfn.sessions.experience import ExperienceFeed, StoredEpisode
+from serfn.sessions.folder import RobotFolder
+from serfn.sessions.snapshots import SnapshotStore
+from serfn.training.acting import BestOfNActor
+from serfn.training.build import make_replay
+from serfn.training.config import TrainConfig
+from serfn.training.session import TrainingSession
+from serfn.training.stages.context import RunState
+from serfn.training.stages.online import add_online_episodes
+
+POLL_S = 0.2
+
+
+class _InStores:
+    """An `EpisodeLog` that keeps nothing: actors have committed every episode before the learner sees it."""
+
+    def keep(self, index: int, episodes: Sequence[Episode]) -> None:
+        """Do nothing."""
+
+    def load(self, rounds: int, episodes: int) -> list[Episode]:
+        """Return nothing; the learner fills the replay from the stores."""
+        return []
+
+
+class Learner:
+    """The online stage of one robot session.
+
+    Args:
+        folder: Folder of the session, set up by `serfn.sessions.folder.create`.
+        gather: Called with the number of episodes that are missing; returns when there may be more. The
+            default waits for other processes; a robot in this process runs them.
+        should_stop: Asked between updates and while waiting for episodes.
+        progress: Watches.
+
+    Raises:
+        CheckpointError: The folder has no checkpoint to start from.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        gather: Callable[[int], None] = lambda missing: time.sleep(POLL_S),
+        should_stop: Callable[[], bool] = lambda: False,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.folder = RobotFolder(folder)
+        self.progress = progress
+        self.snapshots = SnapshotStore(self.folder.policies)
+        self._gather = gather
+        self._should_stop = should_stop
+        self._log = RunLog(self.folder.path)
+        self._feed = ExperienceFeed(self.folder.experience)
+        self._taken: list[tuple[str, int]] = []
+        task = self.folder.task()
+        if not self.folder.config.is_file():
+            raise ConfigError(f"the session in '{folder}' only evaluates; set up another one that learns")
+        config = load_config(TrainConfig, self.folder.config)
+        assert config.demos is not None  # set by `robot_folder.session_config`
+        self._clock = time.monotonic()
+        self._shown = 0
+        self.session = TrainingSession(
+            config,
+            task,
+            load_demonstrations(config.demos, task.action).episodes,
+            self.folder.checkpoints,
+            collect=self._collect,
+            report=self._report,
+            started=self._started,
+            note=progress.note,
+            alarm=self._alarm,
+            should_stop=should_stop,
+            episodes=_InStores(),
+            extra_state=lambda: {
+                "position": self._log.position(),
+                "taken": [list(item) for item in self._taken],
+            },
+        )
+        extra = self.session.resume()
+        self._taken = [(str(name), int(number)) for name, number in extra.get("taken", [])]
+        self._feed.skip(self._taken)
+        self._feed.relabelled()
+        self._rebuild_replay()
+        self._log.truncate(extra["position"], self.state.updates)
+
+    @property
+    def state(self) -> RunState:
+        """Where the learner stands."""
+        return self.session.state
+
+    def run(self) -> None:
+        """Learn until the configured number of episodes, or until asked to stop.
+
+        Raises:
+            TrainingDivergedError: Updates stay non-finite.
+        """
+        self._clock = time.monotonic()
+        complete = False
+        try:
+            self.session.run(["online"])
+            complete = True
+        except KeyboardInterrupt:
+            if not self._should_stop():
+                raise
+        finally:
+            self._write_status(complete)
+            self._log.close()
+
+    def _collect(self, actor: BestOfNActor, episodes: int, first_episode: int) -> Sequence[Episode]:
+        """Publish what shall act, and wait for episodes that actors have committed; at least `episodes`."""
+        self.publish(actor)
+        if self._feed.relabelled():
+            self._rebuild_replay()
+        found: list[StoredEpisode] = []
+        while True:
+            found += self._feed.new()
+            if len(found) >= episodes:
+                self._taken += [(self._feed.name(stored), stored.number) for stored in found]
+                return [stored.episode for stored in found]
+            if self._should_stop():
+                # What was read but not learnt from is read again after a resume.
+                raise KeyboardInterrupt
+            self._write_status(False)
+            self._gather(episodes - len(found))
+
+    def _rebuild_replay(self) -> None:
+        """Fill the replay from the stores, whose labels may have been corrected since."""
+        ctx = self.session.context
+        if not self._taken or "returns" not in ctx.state.stage_data:
+            return
+        ctx.state.stage_data["returns"] = []
+        ctx.online = make_replay(self.session.config, ctx.task, ctx.online.capacity_steps)
+        add_online_episodes(ctx, self._feed.again(self._taken))
+
+    def publish(self, actor: BestOfNActor) -> int:
+        """Publish the weights of `actor` for the actors of the session, and return their version."""
+        config = self.session.config
+        version = self.snapshots.publish(
+            actor, updates=self.state.updates, critic=config.critic, aggregate=config.agent.aggregate
+        )
+        self.snapshots.prune(self.folder.versions_in_use())
+        return version
+
+    def _report(self, means: dict[str, float]) -> None:
+        state = self.state
+        row = {
+            "stage": state.stage,
+            "step": state.step,
+            "updates": state.updates,
+            "seconds": round(self._count_seconds(), 3),
+            **means,
+        }
+        self._log.metrics(row, state.updates)
+        self.progress.advanced(state.stage, state.step - self._shown, means)
+        self._shown = state.step
+        self._write_status(False)
+
+    def _alarm(self, text: str) -> None:
+        state = self.state
+        self._log.alarm({"stage": state.stage, "step": state.step, "updates": state.updates, "text": text})
+        self.progress.note(f"learner: {text}")
+
+    def _started(self, stage: str, updates: int) -> None:
+        self._shown = self.state.step
+        self.progress.stage_started(stage, updates)
+
+    def _count_seconds(self) -> float:
+        now, seconds = time.monotonic(), self.state.seconds
+        seconds["online"] = seconds.get("online", 0.0) + now - self._clock
+        self._clock = now
+        return sum(seconds.values())
+
+    def _write_status(self, complete: bool) -> None:
+        state = self.state
+        self._log.gates(state.gates)
+        self._log.status(
+            {
+                "stage": state.stage,
+                "complete": complete,
+                "seconds": {name: round(value, 3) for name, value in state.seconds.items()},
+                "robot_minutes": state.robot_steps / self.session.context.task.control_hz / 60,
+                "episodes": state.episodes,
+                "updates": state.updates,
+            }
+        )

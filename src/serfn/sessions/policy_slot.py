@@ -1,0 +1,72 @@
+"""What acts on the robot, exchangeable while it acts."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from serfn.core.protocols import ChunkActor
+from serfn.sessions.config import Exchange
+
+
+class PolicySlot:
+    """A `ChunkActor` whose weights are exchanged whole: one chunk never mixes two versions.
+
+    The control loop's inference thread calls `act` and `reset`; any other thread may `offer` the next
+    version. It takes over at `episode_begins`, or after the chunk at work if the exchange is per chunk.
+
+    Args:
+        actor: What acts first.
+        version: Its number.
+        exchange: When another version may take over.
+    """
+
+    def __init__(self, actor: ChunkActor, version: int, exchange: Exchange = "episode") -> None:
+        self._actor = actor
+        self._version = version
+        self._exchange: Exchange = exchange
+        self._offered: tuple[ChunkActor, int] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        """Number of the version that acts."""
+        return self._version
+
+    @property
+    def actor(self) -> ChunkActor:
+        """What acts."""
+        return self._actor
+
+    @property
+    def chunk_size(self) -> int:
+        """Number of control steps in one chunk."""
+        return self._actor.chunk_size
+
+    def offer(self, actor: ChunkActor, version: int) -> None:
+        """Let another version take over at the next moment that the exchange allows."""
+        with self._lock:
+            self._offered = (actor, version)
+
+    def episode_begins(self) -> int:
+        """Let the offered version take over, while nothing acts; return the version that acts from now on."""
+        self._take_over()
+        return self._version
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Return one chunk per observation; see `ChunkActor`."""
+        chunks = self._actor.act(observations)
+        if self._exchange == "chunk":
+            self._take_over()
+        return chunks
+
+    def reset(self, seed: int) -> None:
+        """Restart the random stream from `seed`."""
+        self._actor.reset(seed)
+
+    def _take_over(self) -> None:
+        with self._lock:
+            if self._offered is not None:
+                self._actor, self._version = self._offered
+                self._offered = None

@@ -1,0 +1,1 @@
+"""Methods × tasks × seeds: plan, jobs and what each run measured."""

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from serfn.core.config import from_dict, to_dict
+from serfn.core.errors import ConfigError
+from serfn.data.episode import Episode
+from serfn.data.formats.npz import save_npz
+from serfn.runs.presets import Budget, preset, preset_for_environment, rewards_of
+from serfn.training.agent import AgentConfig
+from serfn.training.config import TrainConfig
+from serfn.training.rewards import RewardConfig
+
+
+@pytest.fixture
+def demonstration() -> Episode:
+    return Episode(
+        observations=np.zeros((9, 2)),
+        actions=np.zeros((8, 1)),
+        rewards=np.ones(8),
+        terminated=False,
+        truncated=True,
+        chunk_starts=np.ones(8, bool),
+    )
+
+
+@pytest.mark.parametrize("budget", get_args(Budget))
+def test_presets_survive_a_file(budget: Any) -> None:
+    config = preset("cube", budget)
+    assert config.plant == "field"
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_the_diagnostic_keeps_its_networks_small() -> None:
+    config = preset("diagnostic", "demo")
+    assert (config.env, config.plant) == ("serfn/PointObstacle-v0", "field")
+    assert config.chunk_size * 2 == 20 and config.critic.width <= 64
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_full_budget_is_the_robot_time_of_the_paper() -> None:
+    assert preset("cube", "full").online.episodes * 20 / 60 == 105
+
+
+def test_any_environment_has_a_preset_with_the_rewards_of_its_demonstrations(
+    tmp_path: Path, demonstration: Episode
+) -> None:
+    assert preset_for_environment("serfn/OrcaCubeRotation-v0", "demo", None) == preset("cube", "demo")
+    path = tmp_path / "demos.npz"
+    save_npz(path, [dataclasses.replace(demonstration, rewards=np.linspace(-20, 4, 8))])
+    config = preset_for_environment("toy/Reach-v0", "smoke", path)
+    assert (config.env, config.plant, config.demos) == ("toy/Reach-v0", None, path)
+    assert config.rewards == RewardConfig(scale=1 / 20)
+    assert config.imitation == preset("cube", "smoke").imitation
+    # The cube's short horizon is the cube's own.
+    assert config.agent == AgentConfig()
+
+
+def test_success_that_ends_an_episode_is_worth_the_most(demonstration: Episode) -> None:
+    solved = dataclasses.replace(demonstration, terminated=True, truncated=False, success=True)
+    assert rewards_of([demonstration]).success_value == 0
+    assert rewards_of([demonstration, solved]).success_value == 1
+    assert rewards_of([dataclasses.replace(demonstration, rewards=np.zeros(8))]) == RewardConfig()
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match="huge"):
+        preset("cube", "huge")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="tea"):
+        preset("tea", "demo")
