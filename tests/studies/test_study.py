@@ -243,7 +243,7 @@ def test_processes_stop_with_ctrl_c_and_continue(
 ) -> None:
     # Processes know no environment of this test; one of Gymnasium's own fits these demonstrations' sizes.
     module = tmp_path / "toy_module.py"
-    module.write_text(Path(__file__).with_name("conftest.py").read_text().split("@pytest.fixture")[0])
+    module.write_text((Path(__file__).parent.parent / "toy.py").read_text().split("@pytest.fixture")[0])
     module.write_text(
         module.read_text() + f'\nif "{ENV_ID}" not in gymnasium.registry:\n'
         f'    gymnasium.register("{ENV_ID}", Reach, max_episode_steps=8)\n'
