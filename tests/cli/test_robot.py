@@ -80,6 +80,16 @@ def test_limits_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.Ca
     assert "wider" in refused(capsys, "limits", "--robot", "fake", "--file", file)
 
 
+def test_hardware_does_not_move_unconfirmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    robot, file = "gymnasium:Pendulum-v1", tmp_path / "limits.toml"
+    assert main(["robot", "limits", "--robot", robot, "--out", str(file), "--max-speed", "1000"]) == 0
+    words = ["--robot", robot, "--limits", file]
+    assert "--confirm-limits" in refused(capsys, "check", *words, "--seconds", "0.1")
+    assert "--confirm-limits" in refused(capsys, "run", *words, "--policy", ".")
+    main(["robot", "check", *map(str, words), "--seconds", "0.1", "--confirm-limits"])
+    assert "commands:" in capsys.readouterr().out
+
+
 def test_a_robot_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     # A busy machine may miss deadlines, which is a finding of the check and no failure of this test.
     status = main(["robot", "check", "--robot", "fake", "--seconds", "0.5"])
@@ -98,6 +108,8 @@ def test_a_robot_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--robot", "fake", "--policy", ".", "--set=learning.pace=1"], "learning.pace"),
         (["run", "--robot", "fake", "--policy", ".", "--set=robot_options.legs=2"], "legs"),
         (["run", "--robot", "fake", "--policy", "nowhere"], "nowhere"),
+        (["run", "--robot", "gymnasium:Pendulum-v1", "--policy", "."], "needs a limits file"),
+        (["check", "--robot", "gymnasium:Pendulum-v1"], "needs a limits file"),
         (["learn", "nowhere"], "nowhere"),
         (["relabel", "nowhere"], "nowhere"),
         (["check", "--robot", "simulated:toast"], "toast"),

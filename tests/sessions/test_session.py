@@ -23,7 +23,7 @@ from serfn.robot.keyboard import KeyboardOperator
 from serfn.robot.teleoperation import KeyboardJog
 from serfn.sessions.actor import RobotActor
 from serfn.sessions.config import LearningConfig, RobotRunConfig
-from serfn.sessions.fit import execution_as_trained, session_limits
+from serfn.sessions.fit import execution_as_trained
 from serfn.sessions.folder import RobotFolder, create
 from serfn.sessions.session import SilentWatcher
 from serfn.training.acting import ActingConfig
@@ -325,12 +325,6 @@ def test_a_session_executes_as_many_steps_of_a_chunk_as_training_did_unless_it_s
     assert execution_as_trained(ExecutionConfig(), ActingConfig()).n_action_steps is None
     for said in (ExecutionConfig(n_action_steps=3), ExecutionConfig("asynchronous", lead_steps=1)):
         assert execution_as_trained(said, trained) == said
-
-
-def test_hardware_needs_a_limits_file() -> None:
-    config = RobotRunConfig(robot="orca")
-    with pytest.raises(ConfigError, match="serfn robot limits"):
-        session_limits(config, FakeRobot(ManualClock()))
 
 
 def test_a_folder_is_set_up_once(

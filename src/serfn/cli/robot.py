@@ -18,6 +18,7 @@ from serfn.cli.options import optional
 from serfn.cli.overrides import override
 from serfn.cli.parsing import Group
 from serfn.cli.progress import make_progress
+from serfn.cli.relabel import relabel
 from serfn.cli.train import Assignments
 from serfn.core.config import load_config
 from serfn.core.errors import ConfigError, DataError
@@ -32,7 +33,6 @@ _SWITCH_S = 5e-4
 
 Positional = tyro.conf.Positional
 Learn = Literal["none", "inline", "process", "elsewhere"]
-Success = Literal["yes", "no", "unknown"]
 
 
 def run(
@@ -47,6 +47,7 @@ def run(
     reset: Literal["scene", "person", "none"] = "scene",
     replay: Annotated[Path | None, optional("FILE", "taking over jogs by keys")] = None,
     config: Annotated[Path | None, optional("FILE", "none")] = None,
+    confirm_limits: bool = False,
     resume: bool = False,
     assignments: Assignments = (),
 ) -> None:
@@ -58,7 +59,7 @@ def run(
         policy: Folder of a training run; for --learn none also a checkpoint or a policy bundle.
         robot: Which robot: simulated:cube, gymnasium:ID, orca or fake.
         out: Folder of the session to make, or to go on with.
-        limits: Limits file of the robot, see 'serfn robot limits'; needed for real hardware.
+        limits: Limits file of the robot, see 'serfn robot limits'; needed for whatever is not a simulation.
         learn: Where the learner runs: nowhere, in turns with the robot, in a second process beside it, or
             elsewhere (see 'serfn robot learn').
         episodes: Budget of episodes of the whole session.
@@ -66,6 +67,7 @@ def run(
         reset: Who puts the scene back between episodes.
         replay: NPZ file of demonstrations whose first episode is replayed when a person takes over.
         config: TOML or JSON file with the session's configuration, instead of the options above.
+        confirm_limits: The limits have been read: hardware may move although nobody is at the keys.
         resume: Go on with the session in --out; its own configuration counts.
         assignments: Change one option of the session, such as --set learning.updates_per_episode=400.
     """
@@ -77,13 +79,21 @@ def run(
     from serfn.sessions.actor_learner import run_session
 
     given = {"robot": robot, "limits": limits, "reset": reset}
-    folder, device = _session(out, policy, config, resume, given, (learn, episodes, minutes), assignments)
+    chosen = (learn, episodes, minutes)
+    folder, device = _session(out, policy, config, resume, confirm_limits, given, chosen, assignments)
     console = Console(stderr=True)
     with ExitStack() as stack:
         person = _person(device, stack)
         teleoperator = None if person is None else _teleoperator(device, person, replay)
         watcher = stack.enter_context(_watcher(console, folder, person))
-        actor = RobotActor(folder, robot=device, person=person, teleoperator=teleoperator, watcher=watcher)
+        actor = RobotActor(
+            folder,
+            robot=device,
+            person=person,
+            teleoperator=teleoperator,
+            watcher=watcher,
+            confirmed=confirm_limits,
+        )
         getattr(watcher, "attach", lambda actor: None)(actor)
         stack.enter_context(actor)
         try:
@@ -117,16 +127,18 @@ def check(
     seconds: float = 5.0,
     amplitude: float = 0.03,
     calibrate: bool = False,
+    confirm_limits: bool = False,
     assignments: Assignments = (),
 ) -> None:
     """Try a robot out: connect, read, move each joint a little within the limits, measure the timing.
 
     Args:
         robot: Which robot: simulated:cube, gymnasium:ID, orca or fake.
-        limits: Limits file; needed for real hardware.
+        limits: Limits file; needed for whatever is not a simulation.
         seconds: How long reading lasts, and moving.
         amplitude: Size of the motion, as a fraction of each joint's range; 0 does not move.
         calibrate: Calibrate the robot if it is not; this drives joints to their ends.
+        confirm_limits: The limits have been read: hardware may move without a key press.
         assignments: Change one option, such as --set robot_options.mock=true.
     """
     from serfn.robot.clock import MonotonicClock
@@ -146,6 +158,7 @@ def check(
         CheckConfig(seconds=seconds, amplitude=amplitude),
         calibrate=calibrate,
         announce=lambda text: console.print(text, markup=False, soft_wrap=True),
+        confirm=lambda: confirm_limits or _pressed_enter(console),
     )
     timing = report.moving or report.reading
     console.print(
@@ -212,64 +225,6 @@ def limits(
     console.print(f"wrote {out}; narrow it before the robot moves", markup=False)
 
 
-def relabel(
-    store: Annotated[Path, Positional],
-    episodes: Annotated[tuple[int, ...], Positional] = (),
-    *,
-    success: Annotated[Success | None, optional("{yes,no,unknown}", "stays")] = None,
-    stage: Annotated[str | None, optional("NAME", "stays")] = None,
-    discard: Annotated[bool | None, optional("{True,False}", "stays")] = None,
-    source: str = "operator",
-    robot: str = "robot",
-) -> None:
-    """Correct the labels of recorded episodes; the recording itself stays as it is.
-
-    A learner at work takes corrections up before its next episodes, any other when it is resumed. Without a
-    change to make, the present labels are shown.
-
-    Args:
-        store: Folder of a session or of a store.
-        episodes: Numbers of the episodes; none shows all.
-        success: Whether the task was solved.
-        stage: Stage of the task that was reached.
-        discard: True sets the episodes aside, so that learning skips them; False takes them back.
-        source: Who says so.
-        robot: Which robot of the session.
-    """
-    from serfn.data.store.labels import LabelChange
-    from serfn.data.store.store import EpisodeStore
-
-    opened = EpisodeStore(_store(store, robot))
-    known = opened.numbers
-    if missing := [number for number in episodes if number not in known]:
-        raise DataError(f"store '{opened.path}' has no episode {missing[0]}; it holds {len(known)}")
-    if not (success is None and stage is None and discard is None):
-        if not episodes:
-            raise ConfigError(
-                "which episodes? name their numbers, such as: serfn robot relabel STORE 3 4 ..."
-            )
-        said: Any = {"yes": True, "no": False, "unknown": "unknown", None: None}[success]
-        change = LabelChange(source=source, success=said, stage=stage, discard=discard)
-        for number in episodes:
-            opened.relabel(number, change)
-    table = Table("episode", "steps", "success", "by", "stage", "policy", "")
-    for number in episodes or known:
-        row = opened.summary(number)
-        words = [
-            word for word, true in (("set aside", row.discard), ("interrupted", row.interrupted)) if true
-        ]
-        table.add_row(
-            str(number),
-            str(row.length),
-            {True: "yes", False: "no", None: "unknown"}[row.success],
-            row.success_source or "",
-            row.stage or "",
-            str(row.policy_version),
-            ", ".join(words),
-        )
-    Console(highlight=False).print(table)
-
-
 ROBOT = Group(
     "Run and fine-tune a policy on a robot, real or simulated; check the robot, its limits and its labels.",
     {"run": run, "learn": learn, "check": check, "limits": limits, "relabel": relabel},
@@ -281,6 +236,7 @@ def _session(
     policy: Path | None,
     config: Path | None,
     resume: bool,
+    confirmed: bool,
     given: dict[str, Any],
     amounts: tuple[Learn, int | None, float | None],
     assignments: tuple[str, ...],
@@ -294,13 +250,13 @@ def _session(
             raise ConfigError("--resume needs the session; name its folder with --out")
         folder = RobotFolder(out)
         folder.task()
-        return folder, _robot(folder.robot_config())
+        return folder, _robot(folder.robot_config(), confirmed)
     if policy is None:
         raise ConfigError("what shall act? name the folder of a training run with --policy")
     settings = _chosen(given, amounts) if config is None else load_config(RobotRunConfig, config)
     settings = override(settings, assignments)
     # A robot, options or limits that make no sense are refused before a folder is written.
-    device = _robot(settings)
+    device = _robot(settings, confirmed)
     name = settings.robot.replace(":", "-").replace("/", "-")
     path = out or Path("runs") / f"robot-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     return create(path, policy, settings), device
@@ -315,19 +271,32 @@ def _chosen(given: dict[str, Any], amounts: tuple[Learn, int | None, float | Non
     return RobotRunConfig(**given, learning=LearningConfig(place=place), budget=budget)
 
 
-def _robot(settings: RobotRunConfig) -> Robot:
+def _robot(settings: RobotRunConfig, confirmed: bool) -> Robot:
     from serfn.robot.clock import MonotonicClock
-    from serfn.sessions.fit import session_limits
+    from serfn.sessions.fit import check_confirmation, session_limits
     from serfn.sessions.robots import make_robot
 
     robot = make_robot(settings.robot, settings.robot_options, MonotonicClock(), seed=settings.seed)
     session_limits(settings, robot)
+    check_confirmation(robot, nobody=not _at_terminal(), confirmed=confirmed)
     return robot
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _pressed_enter(console: Console) -> bool:
+    """Ask the person at this terminal; without one, nobody says yes."""
+    if not _at_terminal():
+        return False
+    console.print("read the limits, then press enter to let it move; Ctrl-C ends")
+    return bool(sys.stdin.readline())
 
 
 def _person(robot: Robot, stack: ExitStack) -> KeyboardOperator | None:
     """Return the person at this terminal; None without one."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _at_terminal():
         return None
     from serfn.cli.robot_screen import KeyReader
     from serfn.robot.keyboard import KeyboardOperator
@@ -357,14 +326,6 @@ def _watcher(console: Console, folder: RobotFolder, person: KeyboardOperator | N
         return
     with RobotScreen(console, folder.path / "status.json") as screen:
         yield screen
-
-
-def _store(path: Path, robot: str) -> Path:
-    """Return the store that a path means: itself, or that of a robot of a session."""
-    from serfn.sessions.folder import RobotFolder
-
-    folder = RobotFolder(path)
-    return folder.store(robot) if folder.exists else path
 
 
 def _print_end(folder: RobotFolder, actor: Any, reason: str) -> None:

@@ -58,6 +58,8 @@ class RobotInfo:
         unit: Unit of positions and commands.
         accepts: What a policy may have been trained to command, where that is wider than `action`; safety
             cuts it to the limits. None accepts what `action` bounds.
+        simulated: Whether nothing real moves. A robot that does not say so is hardware: it needs a limits
+            file, and a person who confirms the limits before the first motion.
 
     Raises:
         ConfigError: Names are missing or repeated, a number of keys does not fit, or `rest` is out of bounds.
@@ -77,6 +79,7 @@ class RobotInfo:
     rest: tuple[float, ...] | None = None
     unit: PositionUnit = "rad"
     accepts: ActionSpec | None = None
+    simulated: bool = False
 
     def __post_init__(self) -> None:
         if not self.action.names or len(set(self.action.names)) != self.action.dim:

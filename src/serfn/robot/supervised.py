@@ -56,7 +56,7 @@ class SupervisedRobot:
         self._names = robot.info.action.names
         self._state: RestState = "closed"
         self._closed_from: RestState = "closed"
-        self._started = False
+        self._started = self._shown = False
         self._sent = np.zeros(len(self._names))
         self.measured: Observation = {}
         self.observation = np.zeros(robot.info.observation.dim, np.float32)
@@ -72,13 +72,24 @@ class SupervisedRobot:
         """State in which it was before it was closed last."""
         return self._closed_from
 
+    def show_limits(self) -> None:
+        """Announce what the robot is and its limits, once; nothing is connected."""
+        if self._shown:
+            return
+        info = self.robot.info
+        what = "a simulation: nothing real moves" if info.simulated else "hardware: it moves for real"
+        self._announce(f"Robot {info.name} is {what}\n{describe_limits(self.supervisor.limits)}")
+        self._shown = True
+
     def open(self) -> None:
-        """Show the limits, connect, and check that the robot is calibrated; nothing moves.
+        """Show the limits, connect, and check that the robot is calibrated.
+
+        Connecting moves nothing, unless a robot that is an environment resets itself.
 
         Raises:
             RobotError: It cannot be reached or is not calibrated.
         """
-        self._announce(describe_limits(self.supervisor.limits))
+        self.show_limits()
         if not self.robot.is_connected:
             self.robot.connect(calibrate=False)
         if not self.robot.is_calibrated:

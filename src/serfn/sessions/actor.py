@@ -63,6 +63,8 @@ class RobotActor:
         person: Who is there.
         teleoperator: How that person moves the robot.
         watcher: Is told what happens.
+        confirmed: Whether a person has read and confirmed the limits; without a person at the keys, hardware
+            does not start otherwise.
 
     Raises:
         SerfnError: The folder holds no session, or policy, robot and limits do not fit.
@@ -79,6 +81,7 @@ class RobotActor:
         person: Person | None = None,
         teleoperator: Teleoperator | None = None,
         watcher: SessionWatcher | None = None,
+        confirmed: bool = False,
     ) -> None:
         self.folder, self.config = folder, folder.robot_config()
         self.watcher = watcher or SilentWatcher()
@@ -121,6 +124,7 @@ class RobotActor:
             teleoperator=teleoperator,
             gate=likelihood_gate(folder, snapshots, self.config.gate),
             watcher=self.watcher,
+            confirmed=confirmed,
         )
         self.session.on_roll_back = lambda: self.roll_back("an operator asked for it")
 

@@ -17,10 +17,11 @@ from serfn.robot.adapters.joint_map import JointRow
 from serfn.robot.adapters.mapped import MappedRobot
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Robot, SceneReset, read_vector
-from serfn.robot.limits import SafetyLimits, describe_limits
+from serfn.robot.limits import SafetyLimits
 from serfn.robot.safety import SafetySupervisor
 from serfn.robot.supervised import SupervisedRobot
 from serfn.robot.timing import LoopTiming, Pace, TimingSummary
+from serfn.sessions.fit import check_confirmation
 
 HISTOGRAM_MS = np.array([0.0, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, np.inf])
 """Edges of the jitter's histogram in milliseconds."""
@@ -86,6 +87,7 @@ def check_robot(
     *,
     calibrate: bool = False,
     announce: Callable[[str], None] = lambda text: None,
+    confirm: Callable[[], bool] = lambda: False,
 ) -> CheckReport:
     """Try a robot out, park it and close it.
 
@@ -96,18 +98,19 @@ def check_robot(
         config: How long and how far.
         calibrate: Calibrate the robot if it is not; this may move it to the ends of its joints.
         announce: Called with the limits before anything moves, and with what is being tried.
+        confirm: Asks a person, on hardware, whether it may move; called once the limits were shown.
 
     Raises:
         RobotError: It cannot be reached, is not calibrated, or cannot start.
-        ConfigError: The limits do not fit.
+        ConfigError: The limits do not fit, or nobody confirms them on hardware.
     """
     supervisor = SafetySupervisor(robot.info, limits, robot.info.control_hz)
     supervised = SupervisedRobot(robot, supervisor, clock, robot.info.control_hz, announce)
     if isinstance(robot, MappedRobot):
         announce(robot.joint_map.describe())
+    supervised.show_limits()
+    check_confirmation(robot, nobody=True, confirmed=robot.info.simulated or confirm())
     if calibrate:
-        # Calibration moves the robot, and nothing moves before its limits were seen.
-        announce(describe_limits(limits))
         announce("connecting and calibrating")
         robot.connect(calibrate=True)
     with supervised:

@@ -12,7 +12,6 @@ from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.robot.contract import Robot, SceneReset
 from serfn.robot.limits import SafetyLimits, default_limits, load_limits
 from serfn.sessions.config import RobotRunConfig
-from serfn.sessions.robots import is_simulation
 from serfn.training.acting import ActingConfig
 
 _ROUND_OFF = 1e-4
@@ -48,12 +47,30 @@ def session_limits(config: RobotRunConfig, robot: Robot) -> SafetyLimits:
     """
     if config.limits is not None:
         return load_limits(config.limits, robot.info)
-    if not is_simulation(config.robot):
+    if not robot.info.simulated:
         raise ConfigError(
-            f"robot '{config.robot}' needs a limits file; write one with 'serfn robot limits "
-            f"--robot {config.robot} --out limits.toml', read it and narrow it"
+            f"robot '{robot.info.name}' is not known to be a simulation and needs a limits file; write one "
+            f"with 'serfn robot limits --robot {config.robot} --out limits.toml', read it and narrow it"
         )
     return default_limits(robot.info)
+
+
+def check_confirmation(robot: Robot, *, nobody: bool, confirmed: bool) -> None:
+    """Raise unless the limits of hardware are, or can be, confirmed by a person before it moves.
+
+    Args:
+        robot: The robot.
+        nobody: Whether no person is at the keys.
+        confirmed: Whether a person has read the limits and said so.
+
+    Raises:
+        ConfigError: It is hardware, and nobody confirms.
+    """
+    if nobody and not confirmed and not robot.info.simulated:
+        raise ConfigError(
+            f"robot '{robot.info.name}' moves for real, and nobody is there to confirm its limits; run in a "
+            "terminal, or read the limits and say so with --confirm-limits (in Python: confirmed=True)"
+        )
 
 
 def check_reset(config: RobotRunConfig, robot: Robot, *, nobody: bool) -> None:

@@ -2,7 +2,8 @@
 
 - `simulated:TASK`: one of our tasks in real time, with options `plant`, `impairments` and those of the
   environment;
-- `gymnasium:ID`: any Gymnasium environment that steps with the commands;
+- `gymnasium:ID`: any Gymnasium environment that steps with the commands. It counts as hardware, unless it
+  is one of our tasks or the option `simulated` is true;
 - `orca`: the ORCA hand by its driver, with options `mock`, `config_path`, `calibration_path`, `model_name`;
   `joint_map` presents it in a policy's terms (`orca_sim`, a file, or `none`), and `held` says instead of the
   map at which angles (rad, by joint) the joints stay that the policy does not command;
@@ -54,11 +55,6 @@ def make_robot(name: str, options: Mapping[str, Any], clock: Clock, *, seed: int
             raise ConfigError(f"unknown robot '{name}'; choose one of {', '.join(KINDS)}")
 
 
-def is_simulation(name: str) -> bool:
-    """Return whether nothing can break, so that limits may be left to the robot's own bounds."""
-    return name.partition(":")[0] in ("simulated", "gymnasium", "fake")
-
-
 def _simulated(name: str, task: str, options: dict[str, Any], clock: Clock, seed: int) -> Robot:
     from serfn.robot.adapters.simulated import SimulatedRobot
     from serfn.rollout.environments import make_env
@@ -74,8 +70,12 @@ def _simulated(name: str, task: str, options: dict[str, Any], clock: Clock, seed
 def _gymnasium(name: str, env_id: str, options: dict[str, Any], clock: Clock) -> Robot:
     from serfn.robot.adapters.gymnasium import GymnasiumRobot
     from serfn.rollout.environments import make_env
+    from serfn.tasks.registry import task_of_env
 
-    return GymnasiumRobot(make_env(env_id, **options), clock, name, unit_rad=False)
+    simulated = options.pop("simulated", task_of_env(env_id) is not None)
+    if not isinstance(simulated, bool):
+        raise ConfigError(f"robot_options.simulated is {simulated!r}; say true or false")
+    return GymnasiumRobot(make_env(env_id, **options), clock, name, unit_rad=False, simulated=simulated)
 
 
 def _orca(options: dict[str, Any], clock: Clock) -> Robot:
@@ -84,7 +84,8 @@ def _orca(options: dict[str, Any], clock: Clock) -> Robot:
     control_hz = options.pop("control_hz", 20.0)
     joints = _joint_map(options.pop("joint_map", "none"), options.pop("held", None))
     try:
-        robot = OrcaRobot(load_orca_hand(**options), clock, control_hz)
+        hand = load_orca_hand(**options)
+        robot = OrcaRobot(hand, clock, control_hz, simulated=options.get("mock") is True)
     except TypeError as error:
         raise ConfigError(f"the orca robot refuses the options {options}: {error}; correct them") from error
     return robot if joints is None else MappedRobot(robot, joints)

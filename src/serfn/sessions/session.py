@@ -33,10 +33,9 @@ from serfn.robot.recording import EpisodeHeader, QueuedSink
 from serfn.robot.safety import SafetySupervisor
 from serfn.robot.supervised import SupervisedRobot
 from serfn.sessions.config import RobotRunConfig
-from serfn.sessions.fit import check_fit, check_reset, session_limits
+from serfn.sessions.fit import check_confirmation, check_fit, check_reset, session_limits
 from serfn.sessions.policy_slot import PolicySlot
 from serfn.sessions.recorder import Recorded, StoreRecorder
-from serfn.sessions.robots import is_simulation
 
 _POLL_HZ = 20.0
 
@@ -114,9 +113,10 @@ class RobotSession:
         teleoperator: How that person moves the robot.
         gate: Judges chunks by their likelihood.
         watcher: Is told what happens.
+        confirmed: Whether a person has confirmed the limits already; a simulation needs nobody who does.
 
     Raises:
-        ConfigError: The policy does not fit the robot, or real hardware has no limits file.
+        ConfigError: The policy does not fit the robot; or hardware has no limits file, or nobody confirms it.
         DataError: The store is in use, or holds something else.
     """
 
@@ -134,6 +134,7 @@ class RobotSession:
         teleoperator: Teleoperator | None = None,
         gate: LikelihoodGate | None = None,
         watcher: SessionWatcher | None = None,
+        confirmed: bool = False,
     ) -> None:
         self.config, self.clock = config, clock
         self.watcher: SessionWatcher = watcher or SilentWatcher()
@@ -142,6 +143,7 @@ class RobotSession:
         check_fit(task, robot)
         check_reset(config, robot, nobody=person is None)
         self.limits = session_limits(config, robot)
+        check_confirmation(robot, nobody=person is None, confirmed=confirmed)
         self.supervisor = SafetySupervisor(robot.info, self.limits, self.control_hz)
         self.robot = SupervisedRobot(robot, self.supervisor, clock, self.control_hz, self.watcher.note)
         self.slot, self.person = slot, person
@@ -151,7 +153,7 @@ class RobotSession:
         self.on_roll_back: Callable[[], None] = lambda: None
         self._teleoperator = teleoperator
         self._quit = False
-        self._confirmed = person is None or is_simulation(config.robot)
+        self._confirmed = confirmed or robot.info.simulated
         self.recorder = StoreRecorder(store, self.task, flush=config.flush)
         if self.recorder.recovered:
             self.watcher.note(f"{self.recorder.recovered} unfinished episodes are kept, as interrupted")
@@ -172,11 +174,16 @@ class RobotSession:
         )
 
     def __enter__(self) -> Self:
-        """Show the limits, open the robot and the teleoperator."""
+        """Show the limits, have them confirmed on hardware, and open the robot and the teleoperator."""
         try:
             if self._teleoperator is not None and not self._teleoperator.is_connected:
                 self._teleoperator.connect()
-            self.robot.open()
+            self.robot.show_limits()
+            # Asked before connecting: an environment that drives hardware may move as soon as it is reset.
+            if not self._confirmed:
+                self._confirmed = self._wait_for_start("read the limits, then press enter to let it move")
+            if self._confirmed:
+                self.robot.open()
         except BaseException:
             self.close()
             raise
@@ -219,8 +226,6 @@ class RobotSession:
         Raises:
             RobotError: The robot cannot start.
         """
-        if not self._confirmed:
-            self._confirmed = self._wait_for_start("read the limits above, then press enter to let it move")
         if not self._confirmed or not self._ready():
             return None
         index = self.use.episodes

@@ -67,6 +67,7 @@ class FakeRobot(DescribedRobot):
             temperature_keys=tuple(f"joint{index}.temperature" for index in range(joints)),
             time_key="time_s",
             rest=(0.0,) * joints if rest else None,
+            simulated=True,
         )
         self._image = image
         self._clock = clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -38,6 +39,7 @@ class GymnasiumRobot(DescribedRobot):
         name: Short name, such as `gymnasium:cube`.
         rest: Pose to park in `[action]`; None stays where it is.
         unit_rad: Whether actions are positions in rad; otherwise they count as normalised.
+        simulated: Whether nothing real moves when the environment steps; see `RobotInfo.simulated`.
 
     Raises:
         ConfigError: The spaces are not supported.
@@ -51,6 +53,7 @@ class GymnasiumRobot(DescribedRobot):
         *,
         rest: Sequence[float] | None = None,
         unit_rad: bool = True,
+        simulated: bool = False,
     ) -> None:
         action_space, observation_space = env.action_space, env.observation_space
         for kind, space in (("action", action_space), ("observation", observation_space)):
@@ -59,7 +62,7 @@ class GymnasiumRobot(DescribedRobot):
         self._env = env
         self._clock = clock
         self._space = cast(spaces.Box, action_space)
-        self._info = _describe(env, name, rest, unit_rad)
+        self._info = dataclasses.replace(_describe(env, name, rest, unit_rad), simulated=simulated)
         self._connected = False
         self._observation = np.zeros(self._info.observation.dim)
         self._forget()

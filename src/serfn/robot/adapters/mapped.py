@@ -179,6 +179,7 @@ class MappedRobot(DescribedRobot):
             accepts=ActionSpec(
                 tuple(min(values) for values in ranges), tuple(max(values) for values in ranges), names
             ),
+            simulated=info.simulated,
         )
 
     def _keys(self, quantity: str) -> tuple[str, ...]:

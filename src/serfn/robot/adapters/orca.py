@@ -68,9 +68,10 @@ class OrcaRobot(DescribedRobot):
         hand: From `load_orca_hand`.
         clock: Clock of the loop.
         control_hz: Commands per second.
+        simulated: Whether `hand` is the driver's mock.
     """
 
-    def __init__(self, hand: Any, clock: Clock, control_hz: float = 20.0) -> None:
+    def __init__(self, hand: Any, clock: Clock, control_hz: float = 20.0, *, simulated: bool = False) -> None:
         self._hand = hand
         self._clock = clock
         config = hand.config
@@ -93,6 +94,7 @@ class OrcaRobot(DescribedRobot):
             temperature_keys=self._keys("temperature"),
             time_key="time_s",
             rest=tuple(np.clip(rest, ranges[:, 0], ranges[:, 1]).tolist()),
+            simulated=simulated,
         )
         self._forget()
 

@@ -42,7 +42,7 @@ class SimulatedRobot(GymnasiumRobot):
         generator: np.random.Generator | None = None,
         rest: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(env, clock, name, rest=rest)
+        super().__init__(env, clock, name, rest=rest, simulated=True)
         self._impairments = impairments or Impairments()
         self._channel = ImpairedChannel(
             self._impairments, self.info, clock, generator or np.random.default_rng(0)

@@ -39,6 +39,8 @@ class ClusterConfig:
         learner_cpus: Cores for the learner.
         robot_cpus: Cores for each robot.
         restarts: How often each part is replaced when its process dies.
+        confirmed: Whether a person has read and confirmed the limits of every robot; nobody sits at the keys
+            of a cluster, and hardware does not start otherwise.
 
     Raises:
         ConfigError: There are no robots, or a number is out of range.
@@ -50,6 +52,7 @@ class ClusterConfig:
     learner_cpus: float = 1.0
     robot_cpus: float = 1.0
     restarts: int = 10
+    confirmed: bool = False
 
     def __post_init__(self) -> None:
         if not self.robots:
@@ -144,13 +147,15 @@ class RobotNode:
         name: Name of the robot in the session.
         root: Folder below which it keeps its session.
         exchange: Handle of the exchange.
+        confirmed: Whether a person has confirmed its limits.
     """
 
-    def __init__(self, name: str, root: str, exchange: Any) -> None:
+    def __init__(self, name: str, root: str, exchange: Any, confirmed: bool = False) -> None:
         self._name = name
         self._folder = RobotFolder(Path(root) / name)
         self._link = RayLink(exchange)
         self._exchange = exchange
+        self._confirmed = confirmed
         self._stop = threading.Event()
         self._notes: list[str] = []
 
@@ -169,7 +174,9 @@ class RobotNode:
         )
         first_weights(weights, self._folder)
         watcher = _NodeWatcher(self._notes)
-        with RobotActor(self._folder, name=self._name, source=weights, watcher=watcher) as actor:
+        with RobotActor(
+            self._folder, name=self._name, source=weights, watcher=watcher, confirmed=self._confirmed
+        ) as actor:
             shipper.start()
             actor.follow_weights()
             try:
@@ -267,7 +274,7 @@ class Cluster:
 
             def make() -> tuple[Any, Any]:
                 node = ray.remote(RobotNode).options(**options)
-                handle = node.remote(name, str(config.robot_root), self.exchange)
+                handle = node.remote(name, str(config.robot_root), self.exchange, config.confirmed)
                 return handle, handle.run.remote(episodes)
 
             return make
