@@ -7,16 +7,17 @@ dotted path of the offender, so that a misspelt option can never be ignored sile
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from serfn.core.errors import ConfigError
+from serfn.core.registry import PartConfig
+from serfn.core.words import did_you_mean
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,7 +31,8 @@ def to_dict(config: DataclassInstance) -> dict[str, Any]:
     Args:
         config: A dataclass instance with fields of the types that `from_dict` accepts.
     """
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    values = {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {"type": config.type, **values} if isinstance(config, PartConfig) else values
 
 
 def from_dict(cls: type[ConfigT], mapping: Mapping[str, Any], path: str = "") -> ConfigT:
@@ -38,7 +40,15 @@ def from_dict(cls: type[ConfigT], mapping: Mapping[str, Any], path: str = "") ->
 
     Supported field types: bool, int, float (finite; an int is widened), str, `Path`, `Literal`, tuples,
     `dict[str, T]`, nested dataclasses, and unions of these with each other and `None`. Dataclasses of one
-    union are told apart by their field `type`, a `Literal`; a table without it means the first of them.
+    union are told apart by their field `type`, a `Literal`; a table without it means the first of them. A
+    field annotated with the base class of a kind of parts (see `serfn.core.registry`) holds the part that the
+    key `type` names.
+
+    A class may say what its options were called before, `RENAMED: ClassVar[Mapping[str, str]]`, from the
+    former name to the present one; a present name with dots is a path from the top of the configuration. A
+    value that has another name now is written `"option=value"` on both sides. `REMOVED` maps the name of an
+    option that is gone to what is done instead. Both are for the error message alone: the former name is
+    refused.
 
     Args:
         cls: Dataclass to build.
@@ -51,8 +61,11 @@ def from_dict(cls: type[ConfigT], mapping: Mapping[str, Any], path: str = "") ->
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{path or cls.__name__}: expected a table of options, got {_show(mapping)}")
+    if issubclass(cls, PartConfig):
+        cls, mapping = _part(cls, mapping, path)
     names = [field.name for field in dataclasses.fields(cls) if field.init]
     for key in mapping:
+        _refuse_former(cls, str(key), mapping[key], path)
         if key not in names:
             raise ConfigError(
                 f"unknown option '{_join(path, str(key))}'{did_you_mean(str(key), names)}; "
@@ -101,12 +114,6 @@ def load_config(cls: type[ConfigT], path: str | Path) -> ConfigT:
         return from_dict(cls, mapping)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _plain(value: Any) -> Any:
@@ -170,6 +177,42 @@ def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
         except ConfigError as error:
             errors.append(str(error))
     raise ConfigError(errors[0] if len(errors) == 1 else f"{path}: no alternative fits: {'; '.join(errors)}")
+
+
+def _part(
+    cls: type[PartConfig], mapping: Mapping[str, Any], path: str
+) -> tuple[type[Any], Mapping[str, Any]]:
+    """Return the class that `mapping["type"]` names, and its options."""
+    options = dict(mapping)
+    name = options.pop("type", None)
+    where = _join(path, "type")
+    _refuse_former(cls, "type", name, path)
+    if name is None:
+        name = cls.registry.default if cls.registry.base is cls else cls.registry.name_of(cls)
+    if name is None:
+        raise ConfigError(f"missing option '{where}'; choose one of {', '.join(cls.registry.names())}")
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: expected the name of a part, got {_show(name)}")
+    try:
+        part = cls.registry.find(name)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if not issubclass(part, cls):
+        raise ConfigError(f"{where}: got '{name}'; only {cls.registry.name_of(cls)} can stand here")
+    return part, options
+
+
+def _refuse_former(cls: type[Any], key: str, value: Any, path: str) -> None:
+    """Raise a `ConfigError` for an option, or a value of one, that has another name by now or is gone."""
+    renamed: Mapping[str, str] = getattr(cls, "RENAMED", {})
+    for former in (key, f"{key}={value}"):
+        if former in renamed:
+            present = renamed[former]
+            present = present if "." in present.partition("=")[0] else _join(path, present)
+            raise ConfigError(f"'{_join(path, former)}' is now '{present}'; use that name")
+    removed: Mapping[str, str] = getattr(cls, "REMOVED", {})
+    if key in removed:
+        raise ConfigError(f"option '{_join(path, key)}' is gone: {removed[key]}")
 
 
 def _tagged(candidates: list[Any], value: Mapping[str, Any], path: str) -> list[Any]:

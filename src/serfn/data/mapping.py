@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from serfn.core.config import did_you_mean
 from serfn.core.errors import ConfigError, DataError
+from serfn.core.words import did_you_mean
 
 _NUMBERS = ("bool", "int", "uint", "float")
 

@@ -30,8 +30,9 @@ from pathlib import Path
 
 import numpy as np
 
-from serfn.core.config import did_you_mean, load_config, to_dict
+from serfn.core.config import load_config, to_dict
 from serfn.core.errors import ConfigError
+from serfn.core.words import did_you_mean
 from serfn.robot.contract import PositionUnit, RobotInfo
 from serfn.robot.watchdog import WatchdogConfig
 

@@ -12,9 +12,9 @@ import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from serfn.core.config import did_you_mean
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
+from serfn.core.words import did_you_mean
 from serfn.policies.deterministic import DeterministicConfig
 from serfn.policies.diffusion import DiffusionConfig
 from serfn.policies.distilled import DistilledFlowConfig

@@ -18,8 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from serfn.core.config import did_you_mean, load_config
+from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
+from serfn.core.words import did_you_mean
 
 Basis = Literal["frames", "closest", "assumed", "seen"]
 """Where a row comes from: `frames`, sign and zero follow from the descriptions of both hands; `closest`, the
