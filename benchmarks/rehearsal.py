@@ -65,9 +65,7 @@ def measure(policy: Path, folder: Path, arguments: argparse.Namespace, log: Log)
         robot="simulated:cube",
         robot_options={"impairments": {"sensor_latency_s": 0.01}} if arguments.latency else {},
         episode_s=arguments.episode_s,
-        execution=ExecutionConfig(
-            arguments.mode, lead_steps=arguments.lead if arguments.mode == "asynchronous" else 0
-        ),
+        execution=ExecutionConfig(lead_steps=arguments.lead if arguments.mode == "asynchronous" else 0),
         learning=LearningConfig(
             place=arguments.learn,
             episodes_per_round=arguments.episodes_per_round,

@@ -71,7 +71,7 @@ class RandomActor:
     """Random chunks within the counter's bounds; remembers the batches that it saw."""
 
     def __init__(self, chunk_size: int = 4) -> None:
-        self.chunk_size = chunk_size
+        self.chunk_size = self.n_action_steps = chunk_size
         self.batches: list[np.ndarray] = []
         self.resets: list[int] = []
 

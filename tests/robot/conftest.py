@@ -55,6 +55,7 @@ class WaveActor:
     chunk_size: int = 8
     version: int = 7
     begun: int = 0
+    n_action_steps: int = 8
     seen: list[np.ndarray] = field(default_factory=list)
 
     def plan(self, steps: np.ndarray) -> np.ndarray:
@@ -134,6 +135,7 @@ def make_rig() -> MakeRig:
         *faults: Fault,
         actor: Any = None,
         execution: ExecutionConfig | None = None,
+        n_action_steps: int = 8,
         max_steps: int = 60,
         inference: Callable[[ManualClock], ChunkInference] | None = None,
         sink: EpisodeSink | None = None,
@@ -150,7 +152,7 @@ def make_rig() -> MakeRig:
         supervisor = SafetySupervisor(fake.info, fake_limits(fake, **(limits or {})), HZ)
         announced: list[str] = []
         supervised = SupervisedRobot(fake, supervisor, clock, HZ, announced.append)
-        memory, wave = MemorySink(), WaveActor()
+        memory, wave = MemorySink(), WaveActor(n_action_steps=n_action_steps)
         control = ControlLoop(
             supervised,
             inference(clock) if inference else InlineInference(actor or wave, clock),

@@ -16,9 +16,11 @@ def plan(step: int) -> ChunkDecision:
     return ChunkDecision(np.arange(step, step + H, dtype=np.float64)[:, None], step)
 
 
-def run(config: ExecutionConfig, delays: list[int], steps: int = 30) -> tuple[list[float], list[bool]]:
-    """Actions and chunk starts when the k-th decision takes `delays[k]` steps; NaN where there is none."""
-    buffer, due = ChunkBuffer(config, H), []
+def run(
+    config: ExecutionConfig, delays: list[int], steps: int = 30, n_action_steps: int = H
+) -> tuple[list[float], list[bool]]:
+    """Actions and chunk starts when the k-th chunk takes `delays[k]` steps; NaN where there is none."""
+    buffer, due = ChunkBuffer(config, H, n_action_steps), []
     actions, starts, asked = [], [], 0
     for step in range(steps):
         if buffer.wants_chunk(step):
@@ -35,11 +37,11 @@ def run(config: ExecutionConfig, delays: list[int], steps: int = 30) -> tuple[li
     return actions, starts
 
 
-@pytest.mark.parametrize("n_action_steps", [None, 1, 4])
-def test_synchronous_chunks_start_with_their_own_observation(n_action_steps: int | None) -> None:
-    actions, starts = run(ExecutionConfig(n_action_steps=n_action_steps), [0])
+@pytest.mark.parametrize("n_action_steps", [H, 1, 4])
+def test_synchronous_chunks_start_with_their_own_observation(n_action_steps: int) -> None:
+    actions, starts = run(ExecutionConfig(), [0], n_action_steps=n_action_steps)
     assert actions == list(range(30))
-    assert [k for k, start in enumerate(starts) if start] == list(range(0, 30, n_action_steps or H))
+    assert [k for k, start in enumerate(starts) if start] == list(range(0, 30, n_action_steps))
 
 
 @given(
@@ -51,7 +53,7 @@ def test_a_hand_over_never_jumps_while_inference_is_faster_than_the_lead(
     lead: int, delays: list[int], blend: int
 ) -> None:
     delays = [min(delay, lead) for delay in delays]
-    config = ExecutionConfig("asynchronous", lead_steps=lead, blend_steps=blend)
+    config = ExecutionConfig(lead_steps=lead, blend_steps=blend)
     actions, starts = run(config, [0, *delays])
     assert actions == pytest.approx(list(range(30)))
     # The first chunk is executed from its beginning, the others from the step of their hand-over.
@@ -59,22 +61,20 @@ def test_a_hand_over_never_jumps_while_inference_is_faster_than_the_lead(
 
 
 def test_a_late_chunk_finds_the_old_one_continued_and_skips_what_has_passed() -> None:
-    config = ExecutionConfig("asynchronous", n_action_steps=3, lead_steps=1)
-    actions, starts = run(config, [0, 3, 0], steps=9)
+    actions, starts = run(ExecutionConfig(lead_steps=1), [0, 3, 0], steps=9, n_action_steps=3)
     assert actions == list(range(9))
     assert [k for k, start in enumerate(starts) if start][:2] == [0, 5]
 
 
 def test_after_a_pause_without_proposals_a_chunk_starts_from_its_beginning() -> None:
-    config = ExecutionConfig("asynchronous", n_action_steps=5, lead_steps=1)
-    actions, _ = run(config, [0, 5, 0, 0], steps=12)
+    actions, _ = run(ExecutionConfig(lead_steps=1), [0, 5, 0, 0], steps=12, n_action_steps=5)
     # Asked at step 4, the old chunk lasted until step 5, the answer came at step 9: two steps were executed.
     assert np.isnan(actions[6:9]).all()
     assert actions[9] == 4 + 2
 
 
 def test_a_chunk_asked_for_too_long_ago_is_asked_for_again_and_ignored() -> None:
-    buffer = ChunkBuffer(ExecutionConfig(), H)
+    buffer = ChunkBuffer(ExecutionConfig(), H, H)
     buffer.requested(0)
     assert not buffer.wants_chunk(H - 1)
     assert buffer.wants_chunk(H)
@@ -85,7 +85,7 @@ def test_a_chunk_asked_for_too_long_ago_is_asked_for_again_and_ignored() -> None
 
 
 def test_a_decision_without_actions_is_asked_for_again() -> None:
-    buffer = ChunkBuffer(ExecutionConfig(), H)
+    buffer = ChunkBuffer(ExecutionConfig(), H, H)
     buffer.requested(0)
     buffer.offer(ChunkDecision(None, 0))
     assert buffer.take() is None
@@ -93,7 +93,7 @@ def test_a_decision_without_actions_is_asked_for_again() -> None:
 
 
 def test_chunks_fade_into_each_other() -> None:
-    buffer = ChunkBuffer(ExecutionConfig("asynchronous", n_action_steps=2, lead_steps=1, blend_steps=1), H)
+    buffer = ChunkBuffer(ExecutionConfig(lead_steps=1, blend_steps=1), H, 2)
     buffer.requested(0)
     buffer.offer(ChunkDecision(np.zeros((H, 1)), 0))
     taken = []
@@ -107,25 +107,21 @@ def test_chunks_fade_into_each_other() -> None:
     assert taken == [0.0, 0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"n_action_steps": 0},
-        {"mode": "asynchronous"},
-        {"lead_steps": 1},
-        {"mode": "asynchronous", "lead_steps": -1},
-        {"blend_steps": -1},
-    ],
-)
-def test_impossible_settings_are_refused(fields: dict[str, int]) -> None:
-    with pytest.raises(ConfigError):
-        ExecutionConfig(**fields)  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["lead_steps", "blend_steps"])
+def test_negative_settings_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is -1"):
+        ExecutionConfig(**{name: -1})
 
 
 @pytest.mark.parametrize(
     ("steps", "lead", "message"),
-    [(5, 3, "need a chunk of 8"), (2, 2, "2 steps ahead"), (None, 3, "3 steps ahead")],
+    [
+        (0, 0, "n_action_steps is 0"),
+        (7, 0, "n_action_steps is 7"),
+        (2, 2, "2 steps ahead"),
+        (6, 3, "3 steps ahead"),
+    ],
 )
-def test_a_chunk_too_short_for_the_lead_is_refused(steps: int | None, lead: int, message: str) -> None:
+def test_a_chunk_too_short_for_what_is_asked_is_refused(steps: int, lead: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        ChunkBuffer(ExecutionConfig("asynchronous", n_action_steps=steps, lead_steps=lead), H)
+        ChunkBuffer(ExecutionConfig(lead), H, steps)

@@ -104,7 +104,7 @@ def test_a_robot_without_a_rest_pose_holds_where_it_is(make_rig: Any) -> None:
 
 @pytest.mark.parametrize("n_action_steps", [1, 3])
 def test_receding_horizon_executes_the_beginning_of_each_chunk(make_rig: Any, n_action_steps: int) -> None:
-    rig = make_rig(execution=ExecutionConfig(n_action_steps=n_action_steps), max_steps=9)
+    rig = make_rig(max_steps=9, n_action_steps=n_action_steps)
     rig.run()
     assert np.flatnonzero(rig.sink.column("chunk_start")).tolist() == list(range(0, 9, n_action_steps))
     plans = 8 * (np.arange(9) // n_action_steps) + np.arange(9) % n_action_steps
@@ -115,7 +115,7 @@ def test_asynchronous_chunks_are_decided_ahead_and_meet_without_a_jump(make_rig:
     class Aware:
         """Plans the wave from the step in which it was asked."""
 
-        chunk_size = 8
+        chunk_size = n_action_steps = 8
 
         def __init__(self) -> None:
             self.asked: list[int] = []
@@ -128,9 +128,7 @@ def test_asynchronous_chunks_are_decided_ahead_and_meet_without_a_jump(make_rig:
         def reset(self, seed: int) -> None: ...
 
     actor = Aware()
-    rig = make_rig(
-        actor=actor, execution=ExecutionConfig("asynchronous", lead_steps=2, blend_steps=2), max_steps=40
-    )
+    rig = make_rig(actor=actor, execution=ExecutionConfig(lead_steps=2, blend_steps=2), max_steps=40)
     rig.run()
     assert actor.asked[:4] == [0, 4, 10, 16]
     assert np.flatnonzero(rig.sink.column("chunk_start"))[:4].tolist() == [0, 6, 12, 18]

@@ -24,8 +24,9 @@ class Script:
 
     chunk_size = 8
 
-    def __init__(self, *chunks: Any) -> None:
+    def __init__(self, *chunks: Any, n_action_steps: int = 8) -> None:
         self._chunks, self._next = chunks, 0
+        self.n_action_steps = n_action_steps
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         chunk = self._chunks[min(self._next, len(self._chunks) - 1)]
@@ -140,13 +141,12 @@ def test_huge_proposals_stay_in_the_envelope(make_rig: Any) -> None:
     rig.assert_inside_envelope()
 
 
-@pytest.mark.parametrize(
-    "execution", [ExecutionConfig(n_action_steps=4), ExecutionConfig("asynchronous", 4, 2)]
-)
-def test_late_inference_continues_the_old_chunk(make_rig: Any, execution: ExecutionConfig) -> None:
+@pytest.mark.parametrize("lead_steps", [0, 2])
+def test_late_inference_continues_the_old_chunk(make_rig: Any, lead_steps: int) -> None:
+    actor = Script(0.0, 0.05, 0.1, 0.15, n_action_steps=4)
     rig = make_rig(
-        inference=lambda clock: Late(Script(0.0, 0.05, 0.1, 0.15), clock, 0.0, 0.15, 0.0),
-        execution=execution,
+        inference=lambda clock: Late(actor, clock, 0.0, 0.15, 0.0),
+        execution=ExecutionConfig(lead_steps),
         max_steps=30,
     )
     report = rig.run()
@@ -254,19 +254,22 @@ faults = st.builds(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     chunks=st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=1, max_size=6),
-    execution=st.sampled_from(
-        [ExecutionConfig(), ExecutionConfig(n_action_steps=2), ExecutionConfig("asynchronous", 3, 2, 2)]
-    ),
+    execution=st.sampled_from([(8, ExecutionConfig()), (2, ExecutionConfig()), (3, ExecutionConfig(2, 2))]),
     fault=st.none() | faults,
     stop_at=st.none() | st.integers(0, 40),
 )
 def test_no_command_leaves_the_envelope_whatever_happens(
-    make_rig: Any, chunks: Any, execution: ExecutionConfig, fault: Fault | None, stop_at: int | None
+    make_rig: Any,
+    chunks: Any,
+    execution: tuple[int, ExecutionConfig],
+    fault: Fault | None,
+    stop_at: int | None,
 ) -> None:
+    n_action_steps, config = execution
     rig = make_rig(
         *(() if fault is None else (fault,)),
-        actor=Script(*chunks),
-        execution=execution,
+        actor=Script(*chunks, n_action_steps=n_action_steps),
+        execution=config,
         max_steps=50,
         script=None if stop_at is None else {stop_at: OperatorEvent("stop")},
     )

@@ -17,7 +17,7 @@ LONG_S = 20.0
 class Echo:
     """Answers with what it sees, once it is let go."""
 
-    chunk_size, version = 2, 5
+    chunk_size, n_action_steps, version = 2, 2, 5
 
     def __init__(self) -> None:
         self.free = threading.Event()

@@ -35,6 +35,13 @@ def test_a_rehearsal_tells_length_and_success_of_the_episode_that_is_filmed(rand
     assert [frame.time_s for frame in frames] == [0.0, 0.4]
 
 
+def test_a_film_executes_as_many_steps_of_a_chunk_as_an_evaluation(random_actor) -> None:  # noqa: ANN001
+    env = make_env("test/Counter-v0", render_mode="rgb_array", endless=True)
+    random_actor.n_action_steps = 2
+    rehearse(env, random_actor, seed=0)
+    assert len(random_actor.batches) == 10  # 20 steps, two of each chunk
+
+
 def test_environment_that_does_not_render_is_named(random_actor) -> None:  # noqa: ANN001
     env = make_env("test/Counter-v0")
     env.unwrapped.render = lambda: None  # type: ignore[method-assign]

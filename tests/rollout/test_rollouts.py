@@ -53,7 +53,8 @@ def test_recorded_steps_are_what_happened(random_actor) -> None:  # noqa: ANN001
 
 
 def test_fewer_steps_than_a_chunk_can_be_executed(random_actor) -> None:  # noqa: ANN001
-    (episode,) = rollout(envs(1), random_actor, seeds=[4], execute_steps=2)
+    random_actor.n_action_steps = 2
+    (episode,) = rollout(envs(1), random_actor, seeds=[4])
     assert episode.chunk_starts.tolist() == [True, False] * 3 + [True]
 
 
@@ -97,8 +98,9 @@ def test_diverged_actor_is_an_error(random_actor) -> None:  # noqa: ANN001
 
 @pytest.mark.parametrize("steps", [0, 5])
 def test_impossible_number_of_executed_steps(random_actor, steps: int) -> None:  # noqa: ANN001
-    with pytest.raises(SerfnError, match=f"execute_steps is {steps}.*between 1 and the chunk size 4"):
-        rollout(envs(1), random_actor, seeds=[0], execute_steps=steps)
+    random_actor.n_action_steps = steps
+    with pytest.raises(SerfnError, match=f"n_action_steps.*is {steps}.*between 1 and the chunk size 4"):
+        rollout(envs(1), random_actor, seeds=[0])
 
 
 def test_no_environments(random_actor) -> None:  # noqa: ANN001

@@ -19,7 +19,7 @@ ENV_ID = "toy/Reach-v0"
 
 
 class StandingStill:
-    chunk_size = 4
+    chunk_size = n_action_steps = 4
 
     def reset(self, seed: int) -> None:
         pass

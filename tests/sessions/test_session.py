@@ -17,16 +17,13 @@ from serfn.data.store.store import EpisodeStore
 from serfn.data.store.writer import Recording
 from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.budget import InteractionBudget
-from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.robot.clock import ManualClock
 from serfn.robot.keyboard import KeyboardOperator
 from serfn.robot.teleoperation import KeyboardJog
 from serfn.sessions.actor import RobotActor
 from serfn.sessions.config import LearningConfig, RobotRunConfig
-from serfn.sessions.fit import execution_as_trained
 from serfn.sessions.folder import RobotFolder, create
 from serfn.sessions.session import SilentWatcher
-from serfn.training.acting import ActingConfig
 
 FAKE = {"joints": 2, "control_hz": 50.0}
 WAIT_S = 600
@@ -37,7 +34,7 @@ TIMEOUT = {"kind": "timeout", "begin_s": 0.1}
 class Broken:
     """An actor whose chunks come out changed."""
 
-    chunk_size = 4
+    chunk_size = n_action_steps = 4
 
     def __init__(self, change: Callable[[np.ndarray], np.ndarray]) -> None:
         self._change = change
@@ -319,12 +316,16 @@ def test_policies_that_do_not_fit_are_refused(make_session: Callable[..., RobotF
         RobotActor(folder)
 
 
-def test_a_session_executes_as_many_steps_of_a_chunk_as_training_did_unless_it_says_otherwise() -> None:
-    trained = ActingConfig(n_action_steps=2)
-    assert execution_as_trained(ExecutionConfig(), trained).n_action_steps == 2
-    assert execution_as_trained(ExecutionConfig(), ActingConfig()).n_action_steps is None
-    for said in (ExecutionConfig(n_action_steps=3), ExecutionConfig("asynchronous", lead_steps=1)):
-        assert execution_as_trained(said, trained) == said
+@pytest.mark.parametrize("steps", [None, 3])
+def test_a_session_executes_as_many_steps_of_a_chunk_as_training_did_unless_it_says_otherwise(
+    make_session: Callable[..., RobotFolder], steps: int | None
+) -> None:
+    folder = make_session(n_action_steps=steps, budget=InteractionBudget(episodes=1))
+    with RobotActor(folder, clock=ManualClock()) as actor:
+        actor.run(episodes=1)
+    (episode,) = EpisodeStore(folder.store("robot")).episodes()
+    starts = np.flatnonzero(episode.chunk_starts)
+    assert len(starts) > 1 and set(np.diff(starts)) == {4 if steps is None else steps}
 
 
 def test_a_folder_is_set_up_once(

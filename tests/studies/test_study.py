@@ -298,7 +298,7 @@ def test_likelihood_is_that_of_the_policy(make_config: Callable[..., TrainConfig
 class Sideways:
     """Steps right, or left in every fourth draw."""
 
-    chunk_size = 4
+    chunk_size = n_action_steps = 4
 
     def reset(self, seed: int) -> None:
         self.seed = seed

@@ -15,6 +15,15 @@ class ChunkActor(Protocol):
         """Number of control steps in one chunk."""
         ...
 
+    @property
+    def n_action_steps(self) -> int:
+        """Steps of each chunk that are executed before the actor is asked again, from 1 to `chunk_size`.
+
+        Whoever executes chunks (collection, evaluations, films, robots) executes so many, so that a policy
+        acts everywhere as it was trained.
+        """
+        ...
+
     def act(self, observations: np.ndarray) -> np.ndarray:
         """Return one chunk per observation.
 

@@ -1,7 +1,7 @@
 """Which action of which chunk belongs to which control step.
 
-A chunk decided from the observation of step r holds the actions for steps r, r + 1, …, r + H - 1. It is
-executed for `n_action_steps`; then the next chunk takes over, which was decided from a newer observation:
+A chunk planned from the observation of step r holds the actions for steps r, r + 1, …, r + H - 1. Of these
+`n_action_steps` are executed; then the next chunk takes over, which was planned from a newer observation:
 
 - *synchronous*: the observation of the very step at which it takes over; the loop waits for the policy.
 - *asynchronous*: the observation `lead_steps` earlier. Meanwhile the old chunk goes on, and the new one
@@ -17,63 +17,56 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from serfn.core.errors import ConfigError
 
-ExecutionMode = Literal["synchronous", "asynchronous"]
-
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How chunks are executed.
+    """How chunks are executed; how many steps of each is said by the policy, see `ChunkActor`.
 
     Attributes:
-        mode: Whether the loop waits for the policy or executes the old chunk meanwhile.
-        n_action_steps: Steps executed of each chunk; None is all but the lead, or in a session with a trained
-            policy that decides synchronously what it was trained with. Fewer than the chunk has is
-            receding-horizon control.
-        lead_steps: Steps between the observation of a chunk and its first executed action; asynchronous
-            only, and longer than the policy needs.
-        blend_steps: Steps over which a new chunk fades in; 0 switches at once.
+        lead_steps: Steps between the observation of a chunk and its first executed action. 0 is synchronous:
+            the loop waits for the policy. For a policy that needs longer than a fraction of a control period,
+            set it to more steps than it needs: the old chunk is executed meanwhile.
+        blend_steps: Steps over which a new chunk fades in; 0 switches at once. Raise it if an asynchronous
+            robot jerks where chunks meet.
 
     Raises:
-        ConfigError: A number is out of range.
+        ConfigError: A number is negative.
     """
 
-    mode: ExecutionMode = "synchronous"
-    n_action_steps: int | None = None
     lead_steps: int = 0
     blend_steps: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_action_steps is not None and self.n_action_steps < 1:
-            raise ConfigError(f"n_action_steps is {self.n_action_steps}; it must be at least 1")
-        if (self.mode == "asynchronous") != (self.lead_steps > 0) or self.lead_steps < 0:
-            raise ConfigError(
-                f"lead_steps is {self.lead_steps} in {self.mode} mode; give 0 if synchronous, else at least 1"
-            )
-        if self.blend_steps < 0:
-            raise ConfigError(f"blend_steps is {self.blend_steps}; it must be 0 or more")
+        for name in ("lead_steps", "blend_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
-    def steps(self, chunk_size: int) -> int:
-        """Return how many steps of each chunk are executed.
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the old chunk is executed while the policy replans."""
+        return self.lead_steps > 0
+
+    def steps(self, chunk_size: int, n_action_steps: int) -> int:
+        """Return how many steps of each chunk are executed: `n_action_steps`, or all that the lead leaves.
 
         Raises:
-            ConfigError: They and the lead are more than the chunk has, or they are not more than the lead.
+            ConfigError: They are more than the chunk has, or not more than the lead.
         """
-        steps = chunk_size - self.lead_steps if self.n_action_steps is None else self.n_action_steps
+        if not 1 <= n_action_steps <= chunk_size:
+            raise ConfigError(
+                f"n_action_steps is {n_action_steps}; the policy's chunks have {chunk_size} steps, use 1 to "
+                "that"
+            )
+        steps = min(n_action_steps, chunk_size - self.lead_steps)
         if steps <= self.lead_steps:
             raise ConfigError(
                 f"{steps} steps are executed of each chunk of {chunk_size}, and the next one is asked for "
-                f"{self.lead_steps} steps ahead; lower lead_steps, or use a policy with longer chunks"
-            )
-        if not 1 <= steps <= chunk_size - self.lead_steps:
-            raise ConfigError(
-                f"n_action_steps {steps} and lead_steps {self.lead_steps} need a chunk of "
-                f"{steps + self.lead_steps} steps, the policy's has {chunk_size}; lower one of them"
+                f"{self.lead_steps} steps ahead; lower lead_steps, raise n_action_steps or use longer chunks"
             )
         return steps
 
@@ -122,14 +115,15 @@ class ChunkBuffer:
     Args:
         config: How chunks are executed.
         chunk_size: Steps H of a chunk.
+        n_action_steps: Steps of each chunk that the policy wants executed.
 
     Raises:
         ConfigError: The configuration does not fit the chunk size.
     """
 
-    def __init__(self, config: ExecutionConfig, chunk_size: int) -> None:
+    def __init__(self, config: ExecutionConfig, chunk_size: int, n_action_steps: int) -> None:
         self._config = config
-        self._steps = config.steps(chunk_size)
+        self._steps = config.steps(chunk_size, n_action_steps)
         self._chunk_size = chunk_size
         self.clear()
 

@@ -121,7 +121,7 @@ class ControlLoop:
         self._operator = operator
         self._teleoperator = teleoperator
         self._referee = robot.robot if referee is None and isinstance(robot.robot, Referee) else referee
-        self._buffer = ChunkBuffer(config.execution, inference.chunk_size)
+        self._buffer = ChunkBuffer(config.execution, inference.chunk_size, inference.n_action_steps)
 
     def run_episode(self, header: EpisodeHeader) -> EpisodeReport:
         """Run one episode from where the robot is, and bring it to rest.
@@ -262,7 +262,7 @@ class ControlLoop:
             config, timeout_s = self._config, 0.0
             if step == 0:
                 timeout_s = config.first_chunk_s
-            elif config.execution.mode == "synchronous":
+            elif not config.execution.asynchronous:
                 timeout_s = config.wait_fraction * self._period_s
             decision = self._inference.collect(timeout_s)
             if decision is not None:

@@ -27,6 +27,11 @@ class ChunkInference(Protocol):
         """Steps H of a chunk."""
         ...
 
+    @property
+    def n_action_steps(self) -> int:
+        """Steps of a chunk that are executed."""
+        ...
+
     def reset(self, seed: int) -> None:
         """Begin an episode: forget requests, restart the random stream."""
         ...
@@ -94,6 +99,11 @@ class InlineInference:
         """See `ChunkInference`."""
         return self._actor.chunk_size
 
+    @property
+    def n_action_steps(self) -> int:
+        """See `ChunkInference`."""
+        return self._actor.n_action_steps
+
     def reset(self, seed: int) -> None:
         """See `ChunkInference`."""
         self._decision = None
@@ -148,6 +158,11 @@ class ThreadedInference:
     def chunk_size(self) -> int:
         """See `ChunkInference`."""
         return self._actor.chunk_size
+
+    @property
+    def n_action_steps(self) -> int:
+        """See `ChunkInference`."""
+        return self._actor.n_action_steps
 
     def reset(self, seed: int) -> None:
         """See `ChunkInference`."""

@@ -76,7 +76,8 @@ def _steps(env: gymnasium.Env, actor: ChunkActor, seed: int) -> Iterator[tuple[i
     step, over = 0, False
     yield step, info
     while not over:
-        for action in actor.act(np.asarray(observation, np.float32)[None])[0]:
+        chunk = actor.act(np.asarray(observation, np.float32)[None])[0]
+        for action in chunk[: actor.n_action_steps]:
             observation, _, terminated, truncated, info = env.step(action)
             step, over = step + 1, bool(terminated or truncated)
             yield step, info

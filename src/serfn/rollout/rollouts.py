@@ -34,7 +34,6 @@ def rollout(
     actor: ChunkActor,
     *,
     seeds: Sequence[int],
-    execute_steps: int | None = None,
     on_episode: Callable[[Episode], None] | None = None,
     threads: int = 1,
     policy_version: int = 0,
@@ -45,9 +44,9 @@ def rollout(
     Args:
         envs: Environments from `make_env`; as many episodes run side by side. They stay open.
         actor: Gives chunks for a batch of `len(envs)` observations. It is reset before each wave with the
-            wave's first seed; finished environments repeat their last observation until the wave ends.
+            wave's first seed; finished environments repeat their last observation until the wave ends. Of
+            each chunk `actor.n_action_steps` are executed before it is asked again.
         seeds: Seed of each episode's environment.
-        execute_steps: How many steps of each chunk are executed before the actor is asked again; None is all.
         on_episode: Called with each episode once its wave is over, in the order of the seeds.
         threads: Environments stepped at the same time (MuJoCo releases the interpreter lock).
         policy_version: Recorded with every episode.
@@ -56,14 +55,16 @@ def rollout(
             over, in the order of the seeds.
 
     Raises:
-        SerfnError: No environments, `execute_steps` outside [1, chunk], or actions that are not finite.
+        SerfnError: No environments, an actor that executes no step or more than its chunks have, or actions
+            that are not finite.
     """
     if not envs:
         raise SerfnError("rollout got no environments; make at least one")
-    steps = actor.chunk_size if execute_steps is None else execute_steps
+    steps = actor.n_action_steps
     if not 1 <= steps <= actor.chunk_size:
         raise SerfnError(
-            f"execute_steps is {steps}; it must be between 1 and the chunk size {actor.chunk_size}"
+            f"n_action_steps of the actor is {steps}; it must be between 1 and the chunk size "
+            f"{actor.chunk_size}"
         )
     episodes: list[Episode] = []
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:

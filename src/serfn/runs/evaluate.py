@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from serfn.core.config import from_dict
@@ -70,7 +69,6 @@ def evaluate(
             simulations.up_to(episodes),
             actor,
             seeds=range(seed, seed + episodes),
-            execute_steps=actor.n_action_steps,
             threads=simulations.threads,
             on_episode=lambda episode: progress.advanced(PART, 1, {"return": episode.return_}),
         )
@@ -82,24 +80,34 @@ def evaluate(
 
 
 def load_actor(
-    path: str | Path, *, candidates: int | None = None, temperature: float | None = None
+    path: str | Path,
+    *,
+    candidates: int | None = None,
+    temperature: float | None = None,
+    n_action_steps: int | None = None,
 ) -> tuple[BestOfNActor, TrainConfig | None]:
     """Load what acts from a run folder, a checkpoint folder or a bundle, and the configuration of its run.
 
+    Args:
+        path: Where it is.
+        candidates: Chunks to choose from; None as in training (1 for a bundle, which has no critic).
+        temperature: Temperature of sampling; None as in training.
+        n_action_steps: Steps executed of each chunk; None as in training.
+
     Raises:
         CheckpointError: There is none of the three at `path`.
-        ConfigError: Several candidates without a critic.
+        ConfigError: Several candidates without a critic, or more steps than chunks have.
     """
     path = Path(path)
     folder = checkpoint_folder(path)
     if folder is None:
         bundle = load_bundle(path)
-        stored = float(bundle.metadata.get("temperature", ActingConfig().temperature))
-        acting = ActingConfig(
-            1 if candidates is None else candidates,
-            stored if temperature is None else temperature,
-            bundle.metadata.get("n_action_steps"),
+        stored = ActingConfig(
+            candidates=1,
+            temperature=float(bundle.metadata.get("temperature", ActingConfig().temperature)),
+            n_action_steps=bundle.metadata.get("n_action_steps"),
         )
+        acting = stored.changed(candidates, temperature, n_action_steps)
         return BestOfNActor(bundle.policy, None, bundle.spec, acting), None
     try:
         config = from_dict(TrainConfig, read_config(folder))
@@ -112,12 +120,7 @@ def load_actor(
     agent = make_agent(config, task)
     agent.load_state_dict(tree["agent"])
     trained = {stage.name: stage.acting for stage in make_stages(config)}[tree["state"]["stage"]]
-    default = trained or config.imitation.acting
-    acting = dataclasses.replace(
-        default,
-        candidates=default.candidates if candidates is None else candidates,
-        temperature=default.temperature if temperature is None else temperature,
-    )
+    acting = (trained or config.imitation.acting).changed(candidates, temperature, n_action_steps)
     critic: ChunkCritic | None = agent.critic if acting.candidates > 1 else None
     return BestOfNActor(agent.policy, critic, task, acting, how=config.agent.aggregate), config
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -14,7 +13,6 @@ from serfn.robot.clock import Clock, MonotonicClock
 from serfn.robot.contract import Robot, Teleoperator
 from serfn.robot.gate import LikelihoodGate, calibrate_range
 from serfn.sessions.config import LikelihoodGateConfig
-from serfn.sessions.fit import execution_as_trained
 from serfn.sessions.folder import RobotFolder
 from serfn.sessions.policy_slot import PolicySlot
 from serfn.sessions.robots import make_robot
@@ -111,9 +109,7 @@ class RobotActor:
         if self.weights is not None:
             self.weights.supply(self.slot)
         self.session = RobotSession(
-            dataclasses.replace(
-                self.config, execution=execution_as_trained(self.config.execution, actor.acting)
-            ),
+            self.config,
             actor.task,
             robot,
             self.slot,

@@ -90,6 +90,7 @@ class RobotRunConfig:
         execution: How chunks are executed.
         candidates: Chunks to choose from; None as in training.
         temperature: Temperature of sampling; None as in training.
+        n_action_steps: Steps executed of each chunk; None as in training.
         exchange: Whether new weights may take over between chunks, or only between episodes.
         reset: Who puts the scene back: the robot by itself, a person who confirms, or nobody.
         rest_s: Rest between episodes, in which the motors cool.
@@ -114,6 +115,7 @@ class RobotRunConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     candidates: int | None = None
     temperature: float | None = None
+    n_action_steps: int | None = None
     exchange: Exchange = "episode"
     reset: ResetMode = "scene"
     rest_s: float = 0.0

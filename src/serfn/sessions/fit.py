@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
-from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.robot.contract import Robot, SceneReset
 from serfn.robot.limits import SafetyLimits, default_limits, load_limits
 from serfn.sessions.config import RobotRunConfig
-from serfn.training.acting import ActingConfig
 
 _ROUND_OFF = 1e-4
 
@@ -83,13 +79,3 @@ def check_reset(config: RobotRunConfig, robot: Robot, *, nobody: bool) -> None:
         raise ConfigError("nobody is there to put the scene back; run in a terminal, or choose another reset")
     if config.reset == "scene" and not isinstance(robot, SceneReset):
         raise ConfigError(f"robot '{config.robot}' cannot put its scene back; choose reset person or none")
-
-
-def execution_as_trained(execution: ExecutionConfig, acting: ActingConfig) -> ExecutionConfig:
-    """Return an execution of as many steps of each chunk as in training, unless it says how many.
-
-    A policy that decides ahead of time goes on executing all that its lead leaves.
-    """
-    if execution.mode == "asynchronous" or execution.n_action_steps is not None:
-        return execution
-    return dataclasses.replace(execution, n_action_steps=acting.n_action_steps)

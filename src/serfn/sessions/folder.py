@@ -174,7 +174,12 @@ def create(path: str | Path, policy: str | Path, config: RobotRunConfig) -> Robo
         raise ConfigError(f"'{path}' already holds a session; resume it, or choose another folder")
     if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
         raise ConfigError(f"'{path}' is not empty and holds no session; choose another folder")
-    actor, trained = load_actor(policy, candidates=config.candidates, temperature=config.temperature)
+    actor, trained = load_actor(
+        policy,
+        candidates=config.candidates,
+        temperature=config.temperature,
+        n_action_steps=config.n_action_steps,
+    )
     learns = config.learning.place != "none"
     if trained is None and learns:
         raise ConfigError(
@@ -201,14 +206,8 @@ def create(path: str | Path, policy: str | Path, config: RobotRunConfig) -> Robo
 def session_config(trained: TrainConfig, policy: Path, config: RobotRunConfig) -> TrainConfig:
     """Return the learner's configuration: that of the training run, with the rhythm of the session."""
     learning = config.learning
-    acting = dataclasses.replace(
-        trained.online.collecting or trained.online.acting,
-        **{
-            name: value
-            for name, value in (("candidates", config.candidates), ("temperature", config.temperature))
-            if value is not None
-        },
-    )
+    collecting = trained.online.collecting or trained.online.acting
+    acting = collecting.changed(config.candidates, config.temperature, config.n_action_steps)
     online: OnlineConfig = dataclasses.replace(
         trained.online,
         collecting=None,

@@ -44,6 +44,11 @@ class PolicySlot:
         """Number of control steps in one chunk."""
         return self._actor.chunk_size
 
+    @property
+    def n_action_steps(self) -> int:
+        """Number of steps to execute of each chunk."""
+        return self._actor.n_action_steps
+
     def offer(self, actor: ChunkActor, version: int) -> None:
         """Let another version take over at the next moment that the exchange allows."""
         with self._lock:

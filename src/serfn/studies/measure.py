@@ -128,6 +128,10 @@ class _Varied:
     def chunk_size(self) -> int:
         return self._actor.chunk_size
 
+    @property
+    def n_action_steps(self) -> int:
+        return self._actor.n_action_steps
+
     def reset(self, seed: int) -> None:
         self._actor.reset(seed + self._waves)
         self._waves += 1

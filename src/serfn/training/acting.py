@@ -43,6 +43,19 @@ class ActingConfig:
         if self.n_action_steps is not None and self.n_action_steps < 1:
             raise ConfigError(f"n_action_steps is {self.n_action_steps}; it must be at least 1, or none")
 
+    def changed(
+        self,
+        candidates: int | None = None,
+        temperature: float | None = None,
+        n_action_steps: int | None = None,
+    ) -> ActingConfig:
+        """Return this way of acting with those of the values that are not None."""
+        return ActingConfig(
+            self.candidates if candidates is None else candidates,
+            self.temperature if temperature is None else temperature,
+            self.n_action_steps if n_action_steps is None else n_action_steps,
+        )
+
 
 def sampling(acting: ActingConfig) -> dict[str, Any]:
     """Return what a policy without its critic keeps of a way of acting, as a bundle's metadata."""
