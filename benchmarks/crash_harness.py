@@ -173,7 +173,7 @@ def _compare(found: Episode, promises: Promises) -> None:
     assert found.length >= steps, f"episode {seed} lost {steps - found.length} steps"
     assert whole or not ended, f"episode {seed} lost its end"
     assert not whole or (found.length, found.terminated) == (item.length, item.terminated)
-    for name, (_, _, extra) in EPISODE_COLUMNS.items():
+    for name, (_, _, extra, _) in EPISODE_COLUMNS.items():
         column, expected = getattr(found, name), getattr(item, name)
         if expected is not None:
             assert np.array_equal(column, expected[: found.length + extra]), (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,16 +14,33 @@ from serfn.core.results import EvaluationResult
 _INITIAL_STEPS = 64
 
 
-EPISODE_COLUMNS: dict[str, tuple[type[np.generic], int, int]] = {
-    "observations": (np.float32, 2, 1),
-    "actions": (np.float32, 2, 0),
-    "proposed_actions": (np.float32, 2, 0),
-    "rewards": (np.float32, 1, 0),
-    "chunk_starts": (np.bool_, 1, 0),
-    "interventions": (np.bool_, 1, 0),
-    "timestamps_s": (np.float64, 1, 1),
+class Column(NamedTuple):
+    """One array of an episode.
+
+    Attributes:
+        dtype: Numbers it is stored as.
+        ndim: Dimensions, the rows included.
+        extra: Rows beyond the number of steps.
+        optional: Whether an episode may lack it.
+    """
+
+    dtype: type[np.generic]
+    ndim: int
+    extra: int = 0
+    optional: bool = False
+
+
+EPISODE_COLUMNS: dict[str, Column] = {
+    "observations": Column(np.float32, 2, extra=1),
+    "actions": Column(np.float32, 2),
+    "proposed_actions": Column(np.float32, 2, optional=True),
+    "rewards": Column(np.float32, 1),
+    "chunk_starts": Column(np.bool_, 1),
+    "interventions": Column(np.bool_, 1, optional=True),
+    "timestamps_s": Column(np.float64, 1, extra=1, optional=True),
 }
-"""Arrays of an episode: dtype, dimensions, and rows beyond the number of steps."""
+"""Arrays of an episode besides its images. All that stores, sends or converts episodes goes by this table and
+by `EPISODE_VALUES`, so that nobody loses a field."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,9 +98,9 @@ class Episode:
     interrupted: bool = False
 
     def __post_init__(self) -> None:
-        for name, (dtype, ndim, _) in EPISODE_COLUMNS.items():
+        for name, column in EPISODE_COLUMNS.items():
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, finite_column(name, value, dtype, ndim))
+                object.__setattr__(self, name, finite_column(name, value, column.dtype, column.ndim))
         object.__setattr__(
             self, "images", {name: camera_images(name, self.images[name]) for name in self.images}
         )
@@ -91,7 +108,7 @@ class Episode:
         if steps == 0:
             raise DataError("an episode needs at least one step, got 0 actions; drop it")
         expected = {
-            name: (getattr(self, name), steps + extra) for name, (_, _, extra) in EPISODE_COLUMNS.items()
+            name: (getattr(self, name), steps + column.extra) for name, column in EPISODE_COLUMNS.items()
         }
         expected |= {f"images of '{name}'": (images, steps + 1) for name, images in self.images.items()}
         for name, (rows, length) in expected.items():
@@ -128,6 +145,18 @@ class Episode:
     def return_(self) -> float:
         """Undiscounted sum of rewards."""
         return float(self.rewards.sum(dtype=np.float64))
+
+
+EPISODE_VALUES = tuple(item.name for item in fields(Episode) if item.name not in {*EPISODE_COLUMNS, "images"})
+"""What belongs to a whole episode: text, numbers, flags and `metrics`."""
+
+
+def episode_values(episode: Episode) -> dict[str, Any]:
+    """Return `EPISODE_VALUES` of an episode as values that JSON can write."""
+    values = {name: getattr(episode, name) for name in EPISODE_VALUES}
+    values["metrics"] = {name: float(value) for name, value in episode.metrics.items()}
+    # Numpy's numbers become those of Python.
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
 class EpisodeBuilder:
@@ -273,14 +302,10 @@ class EpisodeBuilder:
         )
 
     def _allocate(self, given: Mapping[str, Any], images: Mapping[str, np.ndarray]) -> None:
-        optional = {
-            "proposed_actions": ((self._action_dim,), np.float32),
-            "interventions": ((), np.bool_),
-            "timestamps_s": ((), np.float64),
-        }
-        for name, (shape, dtype) in optional.items():
-            if name in given:
-                self._columns[name] = np.empty((_INITIAL_STEPS, *shape), dtype)
+        for name, column in EPISODE_COLUMNS.items():
+            if column.optional and name in given:
+                size = () if column.ndim == 1 else (self._action_dim,)
+                self._columns[name] = np.empty((_INITIAL_STEPS, *size), column.dtype)
         # Of the camera's own type, so that `Episode` can refuse what is not uint8.
         self._images = {
             name: np.empty((_INITIAL_STEPS, *image.shape), image.dtype) for name, image in images.items()

@@ -1,26 +1,19 @@
 """Where a session keeps its online episodes, to read them back on a resume.
 
 A session of its own writes one safetensors file per round, which needs nothing beyond what the learner needs;
-`runtime` gives it the experience store of the run instead.
+`runs` gives it the experience store of the run instead.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
-from serfn.core.errors import CheckpointError
+from serfn.core.errors import CheckpointError, DataError
 from serfn.core.files import whole_file
 from serfn.data.episode import Episode
-
-_ARRAYS = ("observations", "actions", "rewards", "chunk_starts")
-_VALUES = ("terminated", "truncated", "success", "seed", "policy_version", "metrics")
+from serfn.data.episode_bytes import decode_episodes, encode_episodes
 
 
 class EpisodeLog(Protocol):
@@ -60,16 +53,11 @@ def save_round(folder: Path, index: int, episodes: Sequence[Episode]) -> Path:
     Raises:
         CheckpointError: The file cannot be written.
     """
-    arrays: dict[str, np.ndarray] = {}
-    values = []
-    for number, episode in enumerate(episodes):
-        arrays |= {f"{number}/{name}": getattr(episode, name) for name in _ARRAYS}
-        values.append({name: getattr(episode, name) for name in _VALUES})
     path = _path(folder, index)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:
-            temporary.write_bytes(save(arrays, metadata={"episodes": json.dumps(values, default=dict)}))
+            temporary.write_bytes(encode_episodes(episodes))
     except OSError as error:
         raise CheckpointError(
             f"cannot write episodes to '{path}': {error}; check space and permissions"
@@ -87,13 +75,8 @@ def load_rounds(folder: Path, rounds: int) -> list[Episode]:
     for index in range(rounds):
         path = _path(folder, index)
         try:
-            with safe_open(path, framework="numpy") as file:
-                values = json.loads((file.metadata() or {})["episodes"])
-                episodes += [
-                    Episode(**{name: file.get_tensor(f"{number}/{name}") for name in _ARRAYS}, **value)
-                    for number, value in enumerate(values)
-                ]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            episodes += decode_episodes(path.read_bytes())
+        except (OSError, DataError) as error:
             raise CheckpointError(f"episodes '{path}' cannot be read: {error}; restore the file") from error
     return episodes
 

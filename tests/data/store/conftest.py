@@ -68,9 +68,9 @@ def assert_equal(found: Episode, expected: Episode, *, scalars: bool = True) -> 
 def cut(episode: Episode, steps: int) -> Episode:
     """The first steps of an episode, as recovery marks them."""
     arrays = {}
-    for name, (_, _, extra) in EPISODE_COLUMNS.items():
-        column = getattr(episode, name)
-        arrays[name] = None if column is None else column[: steps + extra]
+    for name, column in EPISODE_COLUMNS.items():
+        rows = getattr(episode, name)
+        arrays[name] = None if rows is None else rows[: steps + column.extra]
     return Episode(
         **arrays,
         images={name: stack[: steps + 1] for name, stack in episode.images.items()},

@@ -25,7 +25,7 @@ from serfn.core.spec import ActionSpec
 from serfn.data.episode import Episode
 from serfn.data.formats import lerobot_layout as layout
 from serfn.data.formats.images import decode_image, read_frames
-from serfn.data.formats.lerobot_extras import VERSION, Extras, terminal_image
+from serfn.data.formats.lerobot_extras import VERSION, Extras, episode_arguments, terminal_image
 from serfn.data.formats.lerobot_index import Info, read_episode_rows, read_tasks
 from serfn.data.formats.parts import Guess, Parts, choose_parts
 from serfn.data.mapping import GUESS_ALL, Field, NameMapping, listing
@@ -191,7 +191,7 @@ class _Reader:
         if beside is not None and len(beside["terminal_observation"] or ()) == observations.shape[1]:
             return Episode(
                 **common,
-                **_from_extras(beside, common["actions"].shape),
+                **episode_arguments(beside, common["actions"]),
                 observations=np.vstack([observations, beside["terminal_observation"]]),
                 rewards=outcome.rewards,
                 images={
@@ -262,19 +262,6 @@ def _of_row(row: Mapping[str, Any], tables: Iterator[tuple[int, pa.Table]]) -> p
             f"files {held}; the data set is incomplete"
         )
     return table
-
-
-def _from_extras(row: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return what the row beside an episode says as arguments of `Episode`."""
-    proposed = row["proposed_actions"]
-    names = ("terminated", "truncated", "interrupted", "success", "success_source", "seed", "policy_version")
-    return {name: row[name] for name in names} | {
-        "metrics": dict(row["metrics"] or ()),
-        "chunk_starts": row["chunk_starts"],
-        "interventions": row["interventions"],
-        "timestamps_s": row["timestamps_s"],
-        "proposed_actions": None if proposed is None else np.asarray(proposed, np.float32).reshape(shape),
-    }
 
 
 def _by_episode(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -12,29 +12,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serfn.core.errors import DataError
-from serfn.data.episode import Episode
+from serfn.data.episode import EPISODE_COLUMNS, EPISODE_VALUES, Episode, episode_values
 from serfn.data.formats.images import decode_image
 from serfn.data.source import understood
 from serfn.data.store.png import encode_png
 
 VERSION = 1
 
+_ITS_OWN = ("observations", "actions", "rewards", "task")
+"""What LeRobot keeps by itself."""
+
+_TYPES = {
+    "terminated": pa.bool_(),
+    "truncated": pa.bool_(),
+    "interrupted": pa.bool_(),
+    "success": pa.bool_(),
+    "success_source": pa.string(),
+    "seed": pa.int64(),
+    "policy_version": pa.int64(),
+    "metrics": pa.map_(pa.string(), pa.float64()),
+}
+VALUES = tuple(name for name in EPISODE_VALUES if name not in _ITS_OWN)
+"""Values of a whole episode that are kept beside the data set."""
+COLUMNS = {name: column for name, column in EPISODE_COLUMNS.items() if name not in _ITS_OWN}
+"""Arrays of an episode that are kept beside the data set."""
+
 SCHEMA = pa.schema(
     [
         ("episode_index", pa.int64()),
         ("length", pa.int64()),
-        ("terminated", pa.bool_()),
-        ("truncated", pa.bool_()),
-        ("interrupted", pa.bool_()),
-        ("success", pa.bool_()),
-        ("success_source", pa.string()),
-        ("seed", pa.int64()),
-        ("policy_version", pa.int64()),
-        ("metrics", pa.map_(pa.string(), pa.float64())),
-        ("chunk_starts", pa.list_(pa.bool_())),
-        ("interventions", pa.list_(pa.bool_())),
-        ("proposed_actions", pa.list_(pa.float32())),
-        ("timestamps_s", pa.list_(pa.float64())),
+        *((name, _TYPES[name]) for name in VALUES),
+        *((name, pa.list_(pa.from_numpy_dtype(column.dtype))) for name, column in COLUMNS.items()),
         ("terminal_observation", pa.list_(pa.float32())),
         ("terminal_images", pa.map_(pa.string(), pa.binary())),
     ]
@@ -47,21 +55,14 @@ def to_table(index: int, episode: Episode) -> pa.Table:
     Raises:
         DataError: A seed or version does not fit 64 bits.
     """
+    values = episode_values(episode)
+    arrays = {name: getattr(episode, name) for name in COLUMNS}
     row = {
         "episode_index": index,
         "length": episode.length,
-        "terminated": bool(episode.terminated),
-        "truncated": bool(episode.truncated),
-        "interrupted": episode.interrupted,
-        "success": episode.success,
-        "success_source": episode.success_source,
-        "seed": episode.seed,
-        "policy_version": episode.policy_version,
-        "metrics": [(name, float(value)) for name, value in episode.metrics.items()],
-        "chunk_starts": episode.chunk_starts,
-        "interventions": episode.interventions,
-        "proposed_actions": None if episode.proposed_actions is None else episode.proposed_actions.ravel(),
-        "timestamps_s": episode.timestamps_s,
+        **{name: values[name] for name in VALUES},
+        "metrics": list(values["metrics"].items()),
+        **{name: None if array is None else array.ravel() for name, array in arrays.items()},
         "terminal_observation": episode.observations[-1],
         "terminal_images": [(name, encode_png(images[-1])) for name, images in episode.images.items()],
     }
@@ -116,6 +117,16 @@ class Extras:
                 "'serfn' to read it without"
             )
         return row
+
+
+def episode_arguments(row: Mapping[str, Any], actions: np.ndarray) -> dict[str, Any]:
+    """Return what a row says as arguments of `Episode`, whose `actions` are `[T, action]`."""
+    arguments = {name: row[name] for name in (*VALUES, *COLUMNS)}
+    arguments["metrics"] = dict(row["metrics"] or ())
+    for name, column in COLUMNS.items():
+        if column.ndim == 2 and row[name] is not None:
+            arguments[name] = np.asarray(row[name], column.dtype).reshape(actions.shape)
+    return arguments
 
 
 def terminal_image(row: Mapping[str, Any], camera: str, like: np.ndarray) -> np.ndarray:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from serfn.core.errors import DataError
-from serfn.data.episode import Episode
+from serfn.data.episode import EPISODE_COLUMNS, Column, Episode
 
 IMAGE = "image_"
 TEXTS = ("task", "success_source")
 """Arrays that hold text."""
+_COLUMNS = {name: column for name, column in EPISODE_COLUMNS.items() if column.optional}
 
 
 def extra_arrays(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
@@ -28,18 +29,12 @@ def extra_arrays(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
         arrays["success_source"] = np.array([episode.success_source or "" for episode in episodes])
     if any(episode.interrupted for episode in episodes):
         arrays["interrupted"] = np.array([episode.interrupted for episode in episodes])
-    if any(episode.proposed_actions is not None for episode in episodes):
-        arrays["proposed_actions"] = np.concatenate(
-            [_or_filled(episode.proposed_actions, episode.actions.shape, np.nan) for episode in episodes]
-        )
-    if any(episode.interventions is not None for episode in episodes):
-        arrays["interventions"] = np.concatenate(
-            [_or_filled(episode.interventions, (episode.length,), -1).astype(np.int8) for episode in episodes]
-        )
-    if any(episode.timestamps_s is not None for episode in episodes):
-        arrays["timestamps_s"] = np.concatenate(
-            [_or_filled(episode.timestamps_s, (episode.length + 1,), np.nan) for episode in episodes]
-        )
+    for name, column in _COLUMNS.items():
+        rows = [getattr(episode, name) for episode in episodes]
+        if any(own is not None for own in rows):
+            arrays[name] = np.concatenate(
+                [_or_unknown(own, column, episode) for own, episode in zip(rows, episodes, strict=True)]
+            )
     return arrays | _image_arrays(episodes)
 
 
@@ -54,7 +49,7 @@ def extras_of_episodes(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> li
         DataError: An array has another number of rows than steps, observations or episodes.
     """
     episodes, steps = len(ends), int(ends[-1])
-    rows = {"proposed_actions": steps, "interventions": steps, "timestamps_s": steps + episodes}
+    rows = {name: steps + column.extra * episodes for name, column in _COLUMNS.items()}
     rows |= {name: episodes for name in (*TEXTS, "interrupted")}
     rows |= {name: steps + episodes for name in arrays if name.startswith(IMAGE)}
     for name, expected in rows.items():
@@ -63,21 +58,22 @@ def extras_of_episodes(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> li
     extras: list[dict[str, Any]] = []
     for index, (start, end) in enumerate(zip(np.r_[0, ends[:-1]], ends, strict=True)):
         seen = slice(start + index, end + index + 1)
+        columns = {
+            name: _known(arrays[name][seen if column.extra else slice(start, end)], column)
+            for name, column in _COLUMNS.items()
+            if name in arrays
+        }
         values = {
             "task": _text(arrays, "task", index),
             "success_source": _text(arrays, "success_source", index) or None,
             "interrupted": bool(arrays["interrupted"][index]) if "interrupted" in arrays else False,
-            "proposed_actions": _known(arrays.get("proposed_actions"), slice(start, end)),
-            "timestamps_s": _known(arrays.get("timestamps_s"), seen),
+            **columns,
             "images": {
                 name.removeprefix(IMAGE): array[seen]
                 for name, array in arrays.items()
                 if name.startswith(IMAGE)
             },
         }
-        acted = arrays.get("interventions")
-        if acted is not None and (acted[start:end] >= 0).all():
-            values["interventions"] = acted[start:end] > 0
         extras.append(values)
     return extras
 
@@ -98,15 +94,21 @@ def _image_arrays(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
     }
 
 
-def _or_filled(values: np.ndarray | None, shape: tuple[int, ...], missing: float) -> np.ndarray:
-    return np.full(shape, missing) if values is None else values
+def _or_unknown(rows: np.ndarray | None, column: Column, episode: Episode) -> np.ndarray:
+    """Return rows as they are stored: flags as integers with -1 for unknown, numbers with NaN."""
+    flags = column.dtype is np.bool_
+    if rows is not None:
+        return rows.astype(np.int8) if flags else rows
+    size = () if column.ndim == 1 else episode.actions.shape[1:]
+    shape = (episode.length + column.extra, *size)
+    return np.full(shape, -1, np.int8) if flags else np.full(shape, np.nan)
 
 
-def _known(values: np.ndarray | None, rows: slice) -> np.ndarray | None:
-    """Return the rows of an episode, or None where all of them are NaN, which stands for not recorded."""
-    if values is None or np.isnan(values[rows]).all():
-        return None
-    return values[rows]
+def _known(rows: np.ndarray, column: Column) -> np.ndarray | None:
+    """Return the rows of an episode, or None where they stand for not recorded."""
+    if column.dtype is np.bool_:
+        return rows > 0 if (rows >= 0).all() else None
+    return None if np.isnan(rows).all() else rows
 
 
 def _text(arrays: Mapping[str, np.ndarray], name: str, index: int) -> str:

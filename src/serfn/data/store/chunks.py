@@ -84,9 +84,9 @@ class ExecutedChunk:
     def __post_init__(self) -> None:
         if self.chunk_starts is None:
             object.__setattr__(self, "chunk_starts", np.arange(len(self.actions)) == 0)
-        for name, (dtype, ndim, _) in EPISODE_COLUMNS.items():
+        for name, column in EPISODE_COLUMNS.items():
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, finite_column(name, value, dtype, ndim))
+                object.__setattr__(self, name, finite_column(name, value, column.dtype, column.ndim))
         images = {name: camera_images(name, value) for name, value in self.images.items()}
         object.__setattr__(self, "images", images)
         if self.length == 0:
@@ -187,9 +187,9 @@ def chunks_of(episode: Episode) -> list[ExecutedChunk]:
     chunks = []
     for first, last in itertools.pairwise(bounds):
         arrays = {}
-        for name, (_, _, extra) in EPISODE_COLUMNS.items():
-            column = getattr(episode, name)
-            arrays[name] = None if column is None else column[first + extra : last + extra]
+        for name, column in EPISODE_COLUMNS.items():
+            rows = getattr(episode, name)
+            arrays[name] = None if rows is None else rows[first + column.extra : last + column.extra]
         images = {name: stack[first + 1 : last + 1] for name, stack in episode.images.items()}
         chunks.append(ExecutedChunk(**arrays, images=images))
     return chunks

@@ -22,21 +22,11 @@ import pyarrow as pa
 
 from serfn.core.errors import DataError
 from serfn.core.files import flush_to_disk, whole_file
-from serfn.data.episode import EPISODE_COLUMNS, Episode
+from serfn.data.episode import EPISODE_COLUMNS, Episode, episode_values
 from serfn.data.store.png import decode_png, encode_png
 
 _NAME = re.compile(r"(\d{8,})-([0-9a-f]{16})-([0-9a-f]{16})(\.images)?\.arrow")
 _KEY = b"serfn"
-_VALUES = (
-    "terminated",
-    "truncated",
-    "success",
-    "success_source",
-    "seed",
-    "policy_version",
-    "task",
-    "interrupted",
-)
 
 Frames = Iterable[Mapping[str, np.ndarray]]
 """Pieces `[n, height, width, channels]` by camera."""
@@ -98,10 +88,7 @@ def write_episode(
         DataError: A file cannot be written.
     """
     images, about = _image_content(frames)
-    values = {name: getattr(episode, name) for name in _VALUES}
-    values |= {"metrics": {name: float(x) for name, x in episode.metrics.items()}, "images": about}
-    # Numpy's numbers become those of Python.
-    content = _number_content(episode, json.dumps(values, default=lambda value: value.item()))
+    content = _number_content(episode, json.dumps({**episode_values(episode), "images": about}))
     try:
         if images is not None:
             # First, as the episode counts from the moment when its numbers are there.
@@ -166,7 +153,7 @@ def read_episode(folder: Path, file: EpisodeFile, *, images: bool) -> Episode:
     values = _values(batch)
     about = values.pop("images")
     columns = {}
-    for name, (_, ndim, extra) in EPISODE_COLUMNS.items():
+    for name, (_, ndim, extra, _) in EPISODE_COLUMNS.items():
         if name in batch.schema.names:
             column: Any = batch.column(name)
             rows = batch.num_rows - 1 + extra
@@ -185,7 +172,7 @@ def image_file(file: EpisodeFile, values: Mapping[str, Any]) -> EpisodeFile | No
 
 def _number_content(episode: Episode, values: str) -> memoryview:
     columns: dict[str, pa.Array] = {}
-    for name, (_, ndim, extra) in EPISODE_COLUMNS.items():
+    for name, (_, ndim, extra, _) in EPISODE_COLUMNS.items():
         array = getattr(episode, name)
         if array is None:
             continue
