@@ -124,7 +124,10 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(type="tabular"), "unknown type 'tabular': this version knows flow"),
+        (
+            lambda d: d.update(type="tabular"),
+            "type 'tabular', which does not load here: no 'tabular' among the pol",
+        ),
         (lambda d: d.update(version=99), "format version 99"),
         (lambda d: d.update(format="other"), "does not describe a serfn policy"),
         (lambda d: d.pop("task"), "lacks a valid entry 'task'"),

@@ -12,6 +12,7 @@ for. Nothing is imported before it is looked up.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -151,6 +152,8 @@ class Registry(Generic[PartT]):
             return f"is no subclass of {self.base.__name__}"
         if "__dataclass_fields__" in vars(self.base) and "__dataclass_fields__" not in vars(part):
             return "is no dataclass; decorate it with @dataclass(frozen=True)"
+        if inspect.isabstract(part):
+            return f"does not define {', '.join(sorted(part.__abstractmethods__))}"
         return None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
+from serfn.policies.base import ChunkPolicy, LikelihoodPolicy, PolicyConfig
 from serfn.policies.bundle import PolicyBundle, load_bundle, save_bundle
 from serfn.policies.deterministic import DeterministicConfig, DeterministicPolicy
 from serfn.policies.diffusion import DiffusionConfig, DiffusionPolicy
 from serfn.policies.distilled import DistilledFlowConfig, DistilledFlowPolicy
-from serfn.policies.factory import PolicyConfig, make_policy
+from serfn.policies.factory import make_policy
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
 from serfn.policies.flow_ensemble import FlowEnsemblePolicy
 from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy

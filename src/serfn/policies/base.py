@@ -7,14 +7,52 @@ prefix of a chunk; its first column is always True.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from serfn.core.registry import PartConfig
 from serfn.flows.linear_mean import LinearMean
 from serfn.policies.normalizer import ObservationNormalizer
 
 Metrics = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PolicyConfig(
+    PartConfig,
+    ABC,
+    kind="policies",
+    ours={
+        "flow": "serfn.policies.flow:FlowPolicyConfig",
+        "flow_matching": "serfn.policies.flow_matching:FlowMatchingConfig",
+        "distilled_flow": "serfn.policies.distilled:DistilledFlowConfig",
+        "diffusion": "serfn.policies.diffusion:DiffusionConfig",
+        "gaussian": "serfn.policies.gaussian:GaussianConfig",
+        "gaussian_mixture": "serfn.policies.gaussian_mixture:GaussianMixtureConfig",
+        "deterministic": "serfn.policies.deterministic:DeterministicConfig",
+    },
+    default="flow",
+):
+    """Configuration of a policy; the key `type` tells them apart in files.
+
+    A policy of one's own is a frozen dataclass derived from this class, and a `ChunkPolicy` that keeps it as
+    `self.config`.
+    """
+
+    @abstractmethod
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> ChunkPolicy:
+        """Return the policy with its initial weights, on the CPU in float32; call `make_policy` instead.
+
+        Args:
+            obs_dim: observation dimensions.
+            action_dim: action dimensions.
+            chunk_size: control steps per chunk.
+
+        Raises:
+            ValueError: the architecture does not fit these sizes.
+        """
 
 
 class ChunkPolicy(nn.Module, ABC):

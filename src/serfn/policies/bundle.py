@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from serfn.core.config import from_dict, to_dict
-from serfn.core.errors import CheckpointError
+from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.files import unused_path
 from serfn.core.spec import TaskSpec
-from serfn.policies.base import ChunkPolicy
-from serfn.policies.factory import CONFIG_TYPES, make_policy
+from serfn.policies.base import ChunkPolicy, PolicyConfig
+from serfn.policies.factory import make_policy
 
 FORMAT = "serfn-policy"
 VERSION = 1
@@ -66,7 +66,7 @@ def save_bundle(
     document = {
         "format": FORMAT,
         "version": VERSION,
-        "type": next(name for name, cls in CONFIG_TYPES.items() if isinstance(config, cls)),
+        "type": config.type,
         "policy": to_dict(config),
         "chunk_size": policy.chunk_size,
         "task": task_spec.to_dict(),
@@ -98,12 +98,14 @@ def load_bundle(folder: str | os.PathLike[str], *, device: torch.device | str = 
     folder = Path(folder)
     document = _read_document(folder)
     kind = document["type"]
-    if kind not in CONFIG_TYPES:
-        raise CheckpointError(
-            f"{folder} holds a policy of unknown type {kind!r}: this version knows {', '.join(CONFIG_TYPES)}"
-        )
     try:
-        config = from_dict(CONFIG_TYPES[kind], document["policy"], "policy")
+        PolicyConfig.registry.find(kind)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{folder} holds a policy of type '{kind}', which does not load here: {error}"
+        ) from error
+    try:
+        config = from_dict(PolicyConfig, {**document["policy"], "type": kind}, "policy")
         spec = TaskSpec.from_dict(document["task"])
         policy = make_policy(config, spec.observation.dim, spec.action.dim, document["chunk_size"])
     except ValueError as error:
@@ -173,10 +175,13 @@ def _check_fit(obs_dim: int, action_dim: int, spec: TaskSpec) -> None:
         )
 
 
-def _config_of(policy: ChunkPolicy) -> Any:
+def _config_of(policy: ChunkPolicy) -> PolicyConfig:
     config = getattr(policy, "config", None)
-    if not isinstance(config, tuple(CONFIG_TYPES.values())):
-        raise CheckpointError(f"a {type(policy).__name__} cannot be saved: build policies with make_policy")
+    if not isinstance(config, PolicyConfig):
+        raise CheckpointError(
+            f"a {type(policy).__name__} cannot be saved: it keeps no PolicyConfig as `config`; build "
+            "policies with make_policy"
+        )
     return config
 
 

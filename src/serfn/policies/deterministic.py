@@ -6,7 +6,6 @@ Reference: Fujimoto et al. 2018, arXiv 1802.09477, section 5.3 (clipped noise on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from serfn.core.errors import ConfigError
 from serfn.policies.base import (
     ChunkPolicy,
     Metrics,
+    PolicyConfig,
     base_noise,
     check_temperature,
     mean_per_dimension,
@@ -29,7 +29,7 @@ _MEAN_LIMIT = 0.98
 
 
 @dataclass(frozen=True)
-class DeterministicConfig:
+class DeterministicConfig(PolicyConfig):
     """Configuration of a `DeterministicPolicy`.
 
     Attributes:
@@ -37,14 +37,12 @@ class DeterministicConfig:
         width: hidden units of the network.
         depth: hidden layers of the network.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
-        type: tells this configuration from those of the other policies.
     """
 
     noise: float = 0.2
     width: int = 192
     depth: int = 3
     linear_mean: bool = False
-    type: Literal["deterministic"] = "deterministic"
 
     def __post_init__(self) -> None:
         for name in ("width", "depth"):
@@ -52,6 +50,10 @@ class DeterministicConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not 0.0 <= self.noise < 1.0:
             raise ConfigError(f"noise is {self.noise}: use a number in [0, 1), 0.2 is usual")
+
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> DeterministicPolicy:
+        """Return the policy with its initial weights."""
+        return DeterministicPolicy(self, obs_dim, action_dim, chunk_size)
 
 
 class DeterministicPolicy(ChunkPolicy):

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
-from serfn.policies.base import Metrics, base_noise, mean_per_dimension
+from serfn.policies.base import Metrics, PolicyConfig, base_noise, mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
+class DiffusionConfig(PolicyConfig):
     """Configuration of a `DiffusionPolicy`.
 
     Attributes:
@@ -31,7 +30,6 @@ class DiffusionConfig:
         encoder_depth: layers of the observation encoder.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in normalised actions.
-        type: tells this configuration from those of the other policies.
     """
 
     steps: int = 10
@@ -41,7 +39,6 @@ class DiffusionConfig:
     encoder_depth: int = 2
     linear_mean: bool = False
     minimum_std: float = 0.05
-    type: Literal["diffusion"] = "diffusion"
 
     def __post_init__(self) -> None:
         for name in ("steps", "train_steps", "width", "depth", "encoder_depth"):
@@ -50,6 +47,10 @@ class DiffusionConfig:
         check_minimum_std(self.minimum_std)
         if self.steps > self.train_steps:
             raise ConfigError(f"steps is {self.steps}: use at most train_steps = {self.train_steps}")
+
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> DiffusionPolicy:
+        """Return the policy with its initial weights."""
+        return DiffusionPolicy(self, obs_dim, action_dim, chunk_size)
 
 
 class DiffusionPolicy(DenoisingPolicy):

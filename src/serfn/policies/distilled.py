@@ -7,20 +7,19 @@ Reference: Park et al. 2025, Flow Q-learning, arXiv 2502.02538, eqs. 6 and 8; ov
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
-from serfn.policies.base import ChunkPolicy, Metrics, base_noise, check_temperature
+from serfn.policies.base import ChunkPolicy, Metrics, PolicyConfig, base_noise, check_temperature
 from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
 from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
 
 
 @dataclass(frozen=True)
-class DistilledFlowConfig:
+class DistilledFlowConfig(PolicyConfig):
     """Configuration of a `DistilledFlowPolicy`: two networks of equal size.
 
     Attributes:
@@ -30,7 +29,6 @@ class DistilledFlowConfig:
         encoder_depth: layers of each observation encoder.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in normalised actions.
-        type: tells this configuration from those of the other policies.
     """
 
     steps: int = 10
@@ -39,13 +37,16 @@ class DistilledFlowConfig:
     encoder_depth: int = 2
     linear_mean: bool = False
     minimum_std: float = 0.05
-    type: Literal["distilled_flow"] = "distilled_flow"
 
     def __post_init__(self) -> None:
         for name in ("steps", "width", "depth", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_minimum_std(self.minimum_std)
+
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> DistilledFlowPolicy:
+        """Return the policy with its initial weights."""
+        return DistilledFlowPolicy(self, obs_dim, action_dim, chunk_size)
 
 
 class DistilledFlowPolicy(ChunkPolicy):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows import ConditionalChunkFlow, FlowConfig
+from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
 
 
 @dataclass(frozen=True)
-class FlowPolicyConfig:
+class FlowPolicyConfig(PolicyConfig):
     """Configuration of a `FlowPolicy`.
 
     Attributes:
@@ -33,7 +33,6 @@ class FlowPolicyConfig:
             far outliers in pre-tanh space and the flow spends itself on them.
         data_noise: standard deviation of the dequantisation noise on imitated actions, in normalised units; 0
             is off.
-        type: tells this configuration from those of the other policies.
     """
 
     flow: FlowConfig = field(default_factory=FlowConfig)
@@ -44,13 +43,20 @@ class FlowPolicyConfig:
     encoder_depth: int = 2
     data_limit: float = 0.98
     data_noise: float = 0.05
-    type: Literal["flow"] = "flow"
 
     def __post_init__(self) -> None:
         for name in ("base_components", "members", "encoder_width", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_data_preparation(self.data_limit, self.data_noise)
+
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> SquashedPolicy:
+        """Return the policy with its initial weights."""
+        # The mixture is made of policies of this module.
+        from serfn.policies.flow_ensemble import FlowEnsemblePolicy
+
+        kind = FlowPolicy if self.members == 1 else FlowEnsemblePolicy
+        return kind(self, obs_dim, action_dim, chunk_size)
 
 
 class FlowPolicy(SquashedPolicy):

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
-from serfn.policies.base import Metrics, base_noise, mean_per_dimension
+from serfn.policies.base import Metrics, PolicyConfig, base_noise, mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
 
 
 @dataclass(frozen=True)
-class FlowMatchingConfig:
+class FlowMatchingConfig(PolicyConfig):
     """Configuration of a `FlowMatchingPolicy`.
 
     Attributes:
@@ -29,7 +29,6 @@ class FlowMatchingConfig:
         encoder_depth: layers of the observation encoder.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in normalised actions.
-        type: tells this configuration from those of the other policies.
     """
 
     steps: int = 10
@@ -39,7 +38,6 @@ class FlowMatchingConfig:
     encoder_depth: int = 2
     linear_mean: bool = False
     minimum_std: float = 0.05
-    type: Literal["flow_matching"] = "flow_matching"
 
     def __post_init__(self) -> None:
         for name in ("steps", "width", "depth", "encoder_depth"):
@@ -48,6 +46,10 @@ class FlowMatchingConfig:
         check_minimum_std(self.minimum_std)
         if self.prediction not in ("velocity", "data"):
             raise ConfigError(f"prediction is {self.prediction!r}: use 'velocity' or 'data'")
+
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> FlowMatchingPolicy:
+        """Return the policy with its initial weights."""
+        return FlowMatchingPolicy(self, obs_dim, action_dim, chunk_size)
 
 
 class FlowMatchingPolicy(DenoisingPolicy):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from serfn.core.errors import ConfigError
 from serfn.flows.whitening import ChunkWhitening, check_minimum_std
-from serfn.policies.base import base_noise
+from serfn.policies.base import PolicyConfig, base_noise
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
 
@@ -23,7 +22,7 @@ LOG_STD_LIMIT = 4.0
 
 
 @dataclass(frozen=True)
-class GaussianConfig:
+class GaussianConfig(PolicyConfig):
     """Configuration of a `GaussianPolicy`.
 
     Attributes:
@@ -33,7 +32,6 @@ class GaussianConfig:
         data_noise: standard deviation of the dequantisation noise on imitated actions; 0 is off.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
-        type: tells this configuration from those of the other policies.
     """
 
     width: int = 192
@@ -42,7 +40,6 @@ class GaussianConfig:
     data_noise: float = 0.05
     linear_mean: bool = False
     minimum_std: float = 0.05
-    type: Literal["gaussian"] = "gaussian"
 
     def __post_init__(self) -> None:
         for name in ("width", "depth"):
@@ -50,6 +47,10 @@ class GaussianConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_data_preparation(self.data_limit, self.data_noise)
         check_minimum_std(self.minimum_std)
+
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> GaussianPolicy:
+        """Return the policy with its initial weights."""
+        return GaussianPolicy(self, obs_dim, action_dim, chunk_size)
 
 
 class GaussianPolicy(SquashedPolicy):

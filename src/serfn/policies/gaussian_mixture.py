@@ -6,20 +6,20 @@ Reference: Bishop 1994, "Mixture density networks"; with chunks as in robomimic'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.flows.whitening import ChunkWhitening, check_minimum_std
+from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_law import MixtureHead, MixtureLaw
 from serfn.policies.networks import ObservationEncoder, encode
 from serfn.policies.squashed import SquashedPolicy, check_data_preparation
 
 
 @dataclass(frozen=True)
-class GaussianMixtureConfig:
+class GaussianMixtureConfig(PolicyConfig):
     """Configuration of a `GaussianMixturePolicy`.
 
     Attributes:
@@ -30,7 +30,6 @@ class GaussianMixtureConfig:
         data_noise: standard deviation of the dequantisation noise on imitated actions; 0 is off.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
-        type: tells this configuration from those of the other policies.
     """
 
     components: int = 4
@@ -40,7 +39,6 @@ class GaussianMixtureConfig:
     data_noise: float = 0.05
     linear_mean: bool = False
     minimum_std: float = 0.05
-    type: Literal["gaussian_mixture"] = "gaussian_mixture"
 
     def __post_init__(self) -> None:
         for name in ("components", "width", "depth"):
@@ -48,6 +46,10 @@ class GaussianMixtureConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         check_data_preparation(self.data_limit, self.data_noise)
         check_minimum_std(self.minimum_std)
+
+    def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> GaussianMixturePolicy:
+        """Return the policy with its initial weights."""
+        return GaussianMixturePolicy(self, obs_dim, action_dim, chunk_size)
 
 
 class GaussianMixturePolicy(SquashedPolicy):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from serfn.core.spec import TaskSpec
 from serfn.critics.config import CriticConfig, make_critic
-from serfn.policies.factory import PolicyConfig, make_policy
-from serfn.policies.flow import FlowPolicyConfig
+from serfn.policies.base import PolicyConfig
+from serfn.policies.factory import make_policy
 from serfn.training.config import TrainConfig
 
 _WIDEST = 2048
@@ -19,15 +20,15 @@ _WIDEST = 2048
 def with_equal_size(config: TrainConfig, reference: TrainConfig, task: TaskSpec) -> TrainConfig:
     """Return `config` with the widths of policy and critic that come closest to the reference in parameters.
 
-    A flow and a critic of the reference's kind keep their width.
+    A policy without a `width`, such as the flow, and a critic of the reference's kind stay as they are.
 
     Args:
         config: Configuration whose widths are chosen.
         reference: Configuration whose sizes are met.
         task: Sizes of observation and action.
     """
-    policy = config.policy
-    if not isinstance(policy, FlowPolicyConfig):
+    policy: Any = config.policy
+    if hasattr(policy, "width"):
         wanted = policy_parameters(reference.policy, task, reference.chunk_size)
         width = _closest_width(
             lambda width: policy_parameters(

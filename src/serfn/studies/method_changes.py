@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from serfn.core.errors import ConfigError
-from serfn.policies.factory import PolicyConfig
+from serfn.policies.base import PolicyConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.config import TrainConfig
 from serfn.training.improvement import Improvement, ImprovementConfig

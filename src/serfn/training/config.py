@@ -9,7 +9,7 @@ from typing import Any
 
 from serfn.core.errors import ConfigError
 from serfn.critics.config import CriticConfig
-from serfn.policies.factory import PolicyConfig
+from serfn.policies.base import PolicyConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.agent import AgentConfig
 from serfn.training.rewards import RewardConfig
