@@ -16,10 +16,11 @@ from serfn.data.store.labels import LabelChange
 from serfn.data.store.store import EpisodeStore
 from serfn.robot.budget import InteractionBudget
 from serfn.sessions.actor import RobotActor
-from serfn.sessions.actor_learner import LearnerProcess, learner_lock, run_session
+from serfn.sessions.actor_learner import run_session
 from serfn.sessions.config import LearningConfig, RobotRunConfig
 from serfn.sessions.folder import RobotFolder, create
 from serfn.sessions.learner import Learner
+from serfn.sessions.learner_process import LearnerProcess, learner_lock
 from serfn.sessions.promotion import PromotionConfig
 
 FAKE = {"joints": 2, "control_hz": 50.0}

@@ -114,7 +114,7 @@ def learn(session: Annotated[Path, Positional]) -> None:
         session: Folder of the session.
     """
     from serfn.runs.interrupt import deferred_interrupt
-    from serfn.sessions.actor_learner import learn as run_learner
+    from serfn.sessions.learner_process import learn as run_learner
 
     with make_progress() as progress, deferred_interrupt() as stop:
         run_learner(session, should_stop=stop, progress=progress)

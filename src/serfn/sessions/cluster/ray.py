@@ -18,10 +18,10 @@ from typing import Any
 
 from serfn.core.errors import ConfigError, SerfnError
 from serfn.sessions.actor import RobotActor
-from serfn.sessions.actor_learner import learn
 from serfn.sessions.cluster.shipping import Exchange, LinkedSnapshots, LinkError, Shipper
 from serfn.sessions.cluster.wire import pack_session, unpack_session
 from serfn.sessions.folder import RobotFolder
+from serfn.sessions.learner_process import learn
 from serfn.sessions.session import Outcome, Phase
 
 _CALL_S = 30.0
