@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from serfn.tasks.registry import TASKS, register_envs
+from serfn.tasks.registry import register_envs, task, tasks
 
 Figures = dict[str, float]
 _RENDERED_STEPS = 60
@@ -76,7 +76,7 @@ def make(
 ) -> tuple[Any, Callable[[int], Callable[[np.ndarray], np.ndarray]]]:
     """Return an environment of a task, and what makes the policy of an episode: its demonstrator."""
     register_envs()
-    entry = TASKS[name]
+    entry = task(name)
     options = {"plant": plant, "render_mode": "rgb_array" if render else None}
     env: Any = gymnasium.make(entry.env_id, disable_env_checker=True, **options).unwrapped
     module, function = entry.demonstrator.split(":")
@@ -187,7 +187,7 @@ def show(results: dict[str, dict[str, Any]], about: dict[str, Any], console: Con
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=["cube", "scissors"])
+    parser.add_argument("--tasks", nargs="+", choices=tasks.names(), default=["cube", "scissors"])
     parser.add_argument("--plants", nargs="+", default=["nominal", "field"])
     parser.add_argument("--episodes", type=int, default=4, help="episodes per figure")
     parser.add_argument("--no-render", action="store_true", help="leave rendering out")

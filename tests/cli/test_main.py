@@ -373,3 +373,19 @@ def test_interruption_says_how_to_go_on(
     monkeypatch.setattr("serfn.runs.train.train", interrupt)
     assert main(["train", "--resume", str(run)]) == 130
     assert f"interrupted; resume with: serfn train --resume {run}" in capsys.readouterr().err
+
+
+def test_an_environment_of_ours_trains_as_its_task_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(config: TrainConfig, folder: Path, **options: Any) -> None:
+        seen.append(config)
+        raise ConfigError("far enough")
+
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr("serfn.runs.train.train", write)
+    for name in tasks.names():
+        for words in (["--task", name], ["--env", task(name).env_id]):
+            assert main(["train", *words, "--budget", "smoke", "--out", str(tmp_path / "run")]) == 2
+    assert seen[::2] == seen[1::2]
+    assert len({config.env for config in seen}) == len(tasks.names())

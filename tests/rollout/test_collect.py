@@ -9,7 +9,7 @@ from serfn.core.errors import ConfigError, DataError
 from serfn.data.formats.npz import load_npz
 from serfn.rollout import collect as module
 from serfn.rollout.collect import collect
-from serfn.tasks.registry import TASKS, Task
+from serfn.tasks.registry import Task, tasks
 
 
 class Homing:
@@ -24,8 +24,8 @@ class Homing:
 
 @pytest.fixture(autouse=True)
 def toy_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = Task("toy", "toy/Reach-v0", "unused", 8, "unused", "a point")
-    monkeypatch.setitem(TASKS, "toy", task)
+    task = Task("toy/Reach-v0", "unused", 8, "unused", "a point")
+    monkeypatch.setitem(tasks._found, "toy", task)
     monkeypatch.setattr(module, "_make_demonstrator", lambda task, rng: Homing(rng))
 
 

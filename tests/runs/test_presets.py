@@ -13,6 +13,7 @@ from serfn.core.errors import ConfigError
 from serfn.data.episode import Episode
 from serfn.data.formats.npz import save_npz
 from serfn.runs.presets import Budget, preset, preset_for_environment, rewards_of
+from serfn.tasks.registry import Task
 from serfn.training.agent import AgentConfig
 from serfn.training.config import TrainConfig
 from serfn.training.rewards import RewardConfig
@@ -74,3 +75,28 @@ def test_unknown_names_are_refused() -> None:
         preset("cube", "huge")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="tea"):
         preset("tea", "demo")
+
+
+def test_the_valve_ends_well_and_trains_on_its_field_plant() -> None:
+    config = preset("valve", "smoke")
+    assert (config.env, config.plant, config.demo_plant) == ("serfn/OrcaValve-v0", "field", "nominal")
+    assert config.rewards.success_value == 1.0
+
+
+PLAIN = Task("tests/Plain-v0", "tests.toy:Reach", 8, "tests.toy:Reach", "a task without a preset of its own")
+
+
+def test_a_task_of_another_package_has_a_preset_and_keeps_its_name(tmp_path: Path) -> None:
+    place = f"{__name__}:PLAIN"
+    config = preset(place, "demo")
+    assert (config.env, config.plant, config.demo_plant, config.rewards) == (
+        place,
+        None,
+        None,
+        RewardConfig(),
+    )
+    assert config == preset_for_environment(place, "demo", None)
+    with pytest.raises(ConfigError, match="is no serfn.tasks.registry.Task"):
+        preset("serfn.tasks.registry:register_envs", "demo")
+    with pytest.raises(ConfigError, match="did you mean 'cube'"):
+        preset("cub", "demo")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 
+from serfn.cli.options import optional
 from serfn.cli.progress import make_progress
 
 
@@ -15,13 +17,13 @@ def collect(
     episodes: int = 40,
     out: Path = Path("demonstrations.npz"),
     seed: int = 0,
-    plant: str = "nominal",
+    plant: Annotated[str | None, optional("NAME", "the task's first")] = None,
     workers: int = 2,
 ) -> None:
     """Record demonstrations of a task's teacher as an NPZ file.
 
     Args:
-        task: Name of the task, see 'serfn info'.
+        task: Name of the task, see 'serfn info', or package.module:TASK.
         episodes: Number of episodes to record.
         out: File to write.
         seed: Seed of the first episode; the others follow.

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from serfn.cli.options import optional
 from serfn.cli.tables import print_run
-from serfn.core.errors import DataError
+from serfn.core.errors import ConfigError, DataError
 
 _PACKAGES = (
     "serfn",
@@ -50,7 +50,7 @@ def info(
 def _installation(console: Console) -> None:
     import torch
 
-    from serfn.tasks.registry import TASKS
+    from serfn.tasks.registry import tasks
 
     console.print(
         f"python {platform.python_version()} on {platform.machine()}, {torch.get_num_threads()} threads"
@@ -62,8 +62,12 @@ def _installation(console: Console) -> None:
             console.print(f"{package} not installed")
     cuda = torch.cuda.is_available()
     console.print(f"device: {torch.cuda.get_device_name() if cuda else 'cpu'}")
-    for task in TASKS.values():
-        console.print(f"task {task.name}: {task.summary}, {task.env_id}", markup=False)
+    for name in tasks.names():
+        try:
+            task = tasks.find(name)
+            console.print(f"task {name}: {task.summary}, {task.env_id}", markup=False)
+        except ConfigError as error:
+            console.print(f"task {name}: {error}", markup=False)
 
 
 def _run(console: Console, path: Path) -> None:

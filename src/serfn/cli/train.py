@@ -43,7 +43,7 @@ def train(
     """Train in four stages (imitation, critic warm-up, offline, online) and write a report.
 
     Args:
-        task: One of our tasks, see 'serfn info'. Demonstrations are recorded first.
+        task: Task, see 'serfn info', or package.module:TASK. Demonstrations are recorded first.
         budget: How much work: smoke tries everything in two minutes, demo improves in about ten, full
             uses 105 minutes of robot time.
         out: Run folder to write.
@@ -67,7 +67,7 @@ def train(
         settings, folder = _stored(resume), resume
     else:
         settings = _chosen(task, budget, env, config, demos)
-        label = task if env is None else env.rpartition(":")[2].replace("/", "-")
+        label = (task if env is None else env).rpartition(":")[2].replace("/", "-")
         folder = out or Path("runs") / f"{label}-{budget}-{datetime.now():%Y%m%d-%H%M%S}"
     given = {"seed": seed, "demos": demos, "plant": plant}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -113,7 +113,7 @@ class Registry(Generic[PartT]):
 
     def _load(self, name: str) -> PartT:
         if ":" in name:
-            return self._checked(_attribute(name, name), name)
+            return self._checked(attribute(name, name), name)
         entries = [entry for entry in installed(self.kind) if entry.name == name]
         offers = {entry.value: f"{entry.value} of {_distribution(entry)}" for entry in entries}
         if name in self._ours:
@@ -124,7 +124,7 @@ class Registry(Generic[PartT]):
                 "name the part as package.module:Name"
             )
         if name in self._ours:
-            return self._checked(_attribute(self._ours[name], name), name)
+            return self._checked(attribute(self._ours[name], name), name)
         if not entries:
             known = self.names()
             raise ConfigError(
@@ -195,8 +195,16 @@ def installed(kind: Kind) -> tuple[metadata.EntryPoint, ...]:
     return tuple(sorted(entries, key=lambda entry: (entry.name, _distribution(entry))))
 
 
-def _attribute(place: str, name: str) -> Any:
-    """Return what `package.module:Name` says."""
+def attribute(place: str, name: str) -> Any:
+    """Return what `package.module:Name` says.
+
+    Args:
+        place: Where it is.
+        name: What the message calls it.
+
+    Raises:
+        ConfigError: The module cannot be imported, or has no such attribute.
+    """
     module, _, path = place.partition(":")
     if not module or not path:
         raise ConfigError(f"got '{name}'; write a part of your own as package.module:Name")

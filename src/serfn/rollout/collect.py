@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,11 +12,12 @@ import numpy as np
 
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.progress import SILENT, Progress
+from serfn.core.registry import attribute
 from serfn.core.seeding import generator, torch_seed
 from serfn.data.episode import Episode, EpisodeBuilder
 from serfn.data.formats.npz import save_npz
 from serfn.rollout.environments import make_env, task_spec
-from serfn.tasks.registry import Task
+from serfn.tasks.registry import Task, env_of_task
 from serfn.tasks.registry import task as find_task
 
 PART = "demonstrations"
@@ -47,7 +47,7 @@ def collect(
     The episodes depend on the seed and their number alone, not on the number of workers.
 
     Args:
-        task: Short name of the task.
+        task: Name of the task, or `package.module:TASK`.
         episodes: Number of episodes.
         out: NPZ file to write; missing folders are made.
         seed: Seed of demonstrators and starts.
@@ -72,7 +72,7 @@ def collect(
     except OSError as error:
         raise DataError(f"cannot make the folder of '{out}': {error}; choose another path") from error
     options: dict[str, Any] = {} if plant is None else {"plant": plant}
-    envs = [make_env(entry.env_id, **options) for _ in range(min(workers, episodes))]
+    envs = [make_env(env_of_task(task), **options) for _ in range(min(workers, episodes))]
     progress.stage_started(PART, episodes)
     recorded: list[Episode] = []
     try:
@@ -118,8 +118,7 @@ def _record(env: gymnasium.Env, task: Task, seed: int, number: int) -> Episode:
 
 
 def _make_demonstrator(task: Task, rng: np.random.Generator) -> Demonstrator:
-    module, function = task.demonstrator.split(":")
-    return getattr(import_module(module), function)(rng)
+    return attribute(task.demonstrator, f"the demonstrator of {task.env_id}")(rng)
 
 
 def _summary(episodes: Sequence[Episode]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from gymnasium.spaces.utils import flatdim, flatten
 
 from serfn.core.errors import SerfnError
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
+from serfn.tasks.registry import register_env, task_of_env
 
 DEFAULT_CONTROL_HZ = 20.0
 """Control rate of an environment whose metadata has no `render_fps`."""
@@ -50,20 +51,20 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
 
     Args:
         env_id: Registered id; `package:Id` imports the package that registers it first, as in
-            `gymnasium_robotics:AdroitHandDoor-v1`. Ids under `serfn/` are always known.
+            `gymnasium_robotics:AdroitHandDoor-v1`. The ids of tasks are always known, and a task of another
+            package may be named `package.module:TASK`.
         **kwargs: Passed to the environment, such as `plant="field"` or `render_mode="rgb_array"`.
 
     Raises:
         SerfnError: Unknown id, options that the environment refuses, or spaces that are not supported.
     """
-    if env_id.startswith("serfn/"):
-        from serfn.tasks.registry import register_envs
-
-        register_envs()
+    entry = None if env_id in gymnasium.registry else task_of_env(env_id)
+    if entry is not None:
+        register_env(entry)
     elif kwargs.get("render_mode") is not None:
         _prefer_offscreen_rendering()
     try:
-        env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+        env = gymnasium.make(env_id if entry is None else entry.env_id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise SerfnError(
             f"environment '{env_id}' cannot be made: {_first_line(error)}; check the id, and name the "

@@ -10,13 +10,14 @@ from typing import Literal, get_args
 import numpy as np
 
 from serfn.core.errors import ConfigError
+from serfn.core.registry import attribute
 from serfn.critics.config import CriticConfig
 from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
 from serfn.flows import FlowConfig
 from serfn.policies.flow import FlowPolicyConfig
+from serfn.tasks.registry import Task, env_of_task, task_of_env
 from serfn.tasks.registry import task as find_task
-from serfn.tasks.registry import task_of_env
 from serfn.training.acting import ActingConfig
 from serfn.training.agent import AgentConfig
 from serfn.training.config import EvaluationConfig, TrainConfig
@@ -34,10 +35,10 @@ robot time."""
 
 
 def preset(task: str, budget: Budget) -> TrainConfig:
-    """Return the configuration for one of our tasks.
+    """Return the configuration for a task: its own preset (`Task.preset`), or a general one.
 
     Args:
-        task: Short name of the task.
+        task: Name of the task, or `package.module:TASK`.
         budget: How much to spend.
 
     Raises:
@@ -45,18 +46,27 @@ def preset(task: str, budget: Budget) -> TrainConfig:
     """
     if budget not in get_args(Budget):
         raise ConfigError(f"unknown budget {budget!r}; choose one of {', '.join(get_args(Budget))}")
-    builders = {"cube": _cube, "scissors": _scissors, "diagnostic": _diagnostic}
-    entry = find_task(task)
-    if entry.name not in builders:
-        raise ConfigError(f"task '{task}' has no preset yet; presets: {', '.join(builders)}")
-    return builders[entry.name](entry.env_id, budget)
+    return _of_task(find_task(task), env_of_task(task), budget)
+
+
+def _of_task(entry: Task, env: str, budget: Budget) -> TrainConfig:
+    """Return a task's own preset, or one of the cube's sizes whose rewards are taken as they are."""
+    if entry.preset is not None:
+        config = attribute(entry.preset, f"the preset of {entry.env_id}")(env, budget)
+        if not isinstance(config, TrainConfig):
+            raise ConfigError(f"the preset {entry.preset} returns {config!r}; return a TrainConfig")
+        return config
+    first, last = (entry.plants[0], entry.plants[-1]) if entry.plants else (None, None)
+    return dataclasses.replace(
+        cube(env, budget), plant=last, demo_plant=first, rewards=RewardConfig(), agent=AgentConfig()
+    )
 
 
 def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> TrainConfig:
     """Return the configuration for any Gymnasium environment.
 
-    One of our tasks gets its own preset. Elsewhere the sizes of the networks and the amounts of work carry
-    over, and the demonstrations tell the scale of the rewards (`rewards_of`).
+    The environment of a task gets that task's preset. Elsewhere the sizes of the networks and the amounts of
+    work carry over, and the demonstrations tell the scale of the rewards (`rewards_of`).
 
     Args:
         env: Gymnasium id, with the registering package in front if needed (`package:Id`).
@@ -67,9 +77,11 @@ def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> Trai
         ConfigError: Unknown budget.
         DataError: The demonstrations cannot be read.
     """
-    ours = task_of_env(env)
-    if ours is not None:
-        return dataclasses.replace(preset(ours.name, budget), demos=demos)
+    if budget not in get_args(Budget):
+        raise ConfigError(f"unknown budget {budget!r}; choose one of {', '.join(get_args(Budget))}")
+    entry = task_of_env(env)
+    if entry is not None:
+        return dataclasses.replace(_of_task(entry, env, budget), demos=demos)
     rewards = RewardConfig() if demos is None else rewards_of(load_demonstrations(demos).episodes)
     return dataclasses.replace(
         preset("cube", budget), env=env, plant=None, demos=demos, rewards=rewards, agent=AgentConfig()
@@ -87,7 +99,7 @@ def rewards_of(demonstrations: Sequence[Episode]) -> RewardConfig:
     return RewardConfig(scale=1 / largest if largest > 0 else 1.0, success_value=1.0 if ends_well else 0.0)
 
 
-def _cube(env_id: str, budget: Budget) -> TrainConfig:
+def cube(env_id: str, budget: Budget) -> TrainConfig:
     """Cube rotation: 0.24 rad of progress per step (46 rev/min) would count as 1, a drop as -1 ever after.
 
     A chunk of 4 steps is 0.2 s; one of 8 steps turns the cube by 24 degrees blindly at 10 rev/min. Two steps
@@ -151,7 +163,7 @@ def _cube(env_id: str, budget: Budget) -> TrainConfig:
     )
 
 
-def _scissors(env_id: str, budget: Budget) -> TrainConfig:
+def scissors(env_id: str, budget: Budget) -> TrainConfig:
     """Scissors and tape: +1 per stage, the cut as if paid ever after, a drop as -1; 50 online episodes.
 
     The wrist is commanded over a metre and must meet the loops within millimetres: the flow begins from a
@@ -221,7 +233,12 @@ def _scissors(env_id: str, budget: Budget) -> TrainConfig:
     )
 
 
-def _diagnostic(env_id: str, budget: Budget) -> TrainConfig:
+def valve(env_id: str, budget: Budget) -> TrainConfig:
+    """Valve: the cube's sizes; half a turn counts as if the largest reward were paid ever after."""
+    return dataclasses.replace(cube(env_id, budget), rewards=RewardConfig(scale=1 / 0.24, success_value=1.0))
+
+
+def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
     """A point around an obstacle: reward at the goal, -1 ever after a collision, seconds of training.
 
     Demonstrations pass on either side and nothing between: the flow's base has several components.

@@ -37,7 +37,7 @@ from serfn.rollout.environments import try_out
 from serfn.rollout.simulations import Simulations
 from serfn.runs.online_experience import EXPERIENCE
 from serfn.runs.run import Run, RunResult
-from serfn.tasks.registry import task_of_env
+from serfn.tasks.registry import task_of_env, tasks
 from serfn.training.build import make_agent, make_prior, make_stages
 from serfn.training.checkpoint import resolve, target
 from serfn.training.config import TrainConfig
@@ -152,8 +152,9 @@ def _refuse_to_lose_progress(folder: Path) -> None:
 def _notes(demonstrations: Demonstrations, config: TrainConfig) -> list[str]:
     """Return what the user should know about the demonstrations before training on them."""
     notes = [*demonstrations.notes, *check_coverage(demonstrations, config.chunk_size).notes]
-    if task_of_env(config.env) is not None:
-        # The scale of our own tasks is chosen; what it clips is meant to be clipped.
+    entry = task_of_env(config.env)
+    if entry is not None and entry.preset is not None:
+        # A preset has chosen the scale; what it clips is meant to be clipped.
         return notes
     rewards = np.abs(np.concatenate([episode.rewards for episode in demonstrations.episodes]))
     clipped = float((config.rewards.scale * rewards > 1 + _ROUND_OFF).mean())
@@ -174,7 +175,7 @@ def _collect_or_load(config: TrainConfig, folder: Path, task: TaskSpec, progress
                 f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
             )
         collect_demonstrations(
-            entry.name,
+            tasks.name_of(entry),
             config.demo_episodes,
             path,
             seed=config.seed,

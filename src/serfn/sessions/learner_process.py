@@ -1,7 +1,7 @@
 """The learner of a session in a process of its own.
 
-The process is started as `python -m serfn.sessions.learner_process`, not by `multiprocessing`: a script that
-runs a session needs no guard around its own code, and what it holds, such as an open robot, stays where it is.
+It is started as `python -m serfn.sessions.learner_process`, not by `multiprocessing`: a script that runs a
+session needs no guard around its own code, and what it holds, such as an open robot, stays where it is.
 """
 
 from __future__ import annotations
@@ -184,4 +184,4 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -58,11 +58,19 @@ def make_robot(name: str, options: Mapping[str, Any], clock: Clock, *, seed: int
 def _simulated(name: str, task: str, options: dict[str, Any], clock: Clock, seed: int) -> Robot:
     from serfn.robot.adapters.simulated import SimulatedRobot
     from serfn.rollout.environments import make_env
+    from serfn.tasks.registry import env_of_task
     from serfn.tasks.registry import task as find_task
 
     impairments = from_dict(Impairments, options.pop("impairments", {}), "impairments")
     rest = options.pop("rest", None)
-    env = make_env(find_task(task).env_id, **{"plant": "field", **options})
+    entry = find_task(task)
+    if not entry.simulated:
+        raise ConfigError(
+            f"task '{task}' does not say that its environment is a simulation (Task.simulated); run it as "
+            f"gymnasium:{entry.env_id}, which counts as hardware"
+        )
+    plant = {"plant": entry.plants[-1]} if entry.plants else {}
+    env = make_env(env_of_task(task), **plant | options)
     draws = generator(seed, "robot", name)
     return SimulatedRobot(env, clock, name, impairments=impairments, generator=draws, rest=rest)
 
@@ -72,7 +80,8 @@ def _gymnasium(name: str, env_id: str, options: dict[str, Any], clock: Clock) ->
     from serfn.rollout.environments import make_env
     from serfn.tasks.registry import task_of_env
 
-    simulated = options.pop("simulated", task_of_env(env_id) is not None)
+    entry = task_of_env(env_id)
+    simulated = options.pop("simulated", entry is not None and entry.simulated)
     if not isinstance(simulated, bool):
         raise ConfigError(f"robot_options.simulated is {simulated!r}; say true or false")
     return GymnasiumRobot(make_env(env_id, **options), clock, name, unit_rad=False, simulated=simulated)

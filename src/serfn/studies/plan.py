@@ -14,7 +14,7 @@ from serfn.core.files import write_atomically
 from serfn.runs.presets import preset, preset_for_environment
 from serfn.studies.config import ModeProbe, StudyConfig, StudyTask, with_options
 from serfn.studies.resolve import ResolvedMethod, resolve_method
-from serfn.tasks.registry import task_of_env
+from serfn.tasks.registry import task_of_env, tasks
 from serfn.training.build import make_stages
 from serfn.training.checkpoint import config_hash
 from serfn.training.config import TrainConfig
@@ -261,14 +261,15 @@ def _chain(
     entry = task_of_env(config.env)
     if entry is not None and config.demos is None:
         demonstrations = _recording(
-            task_name, DemonstrationJob(entry.name, config.demo_episodes, config.seed, config.demo_plant)
+            task_name,
+            DemonstrationJob(tasks.name_of(entry), config.demo_episodes, config.seed, config.demo_plant),
         )
         recordings.append(demonstrations)
         config = dataclasses.replace(config, demos=Path(demonstrations.name) / DEMONSTRATIONS_FILE)
     if entry is not None and held_out is None and task.held_out_episodes > 0:
         unseen = _recording(
             f"{task_name}-held-out",
-            DemonstrationJob(entry.name, task.held_out_episodes, _HELD_OUT_SEED, config.demo_plant),
+            DemonstrationJob(tasks.name_of(entry), task.held_out_episodes, _HELD_OUT_SEED, config.demo_plant),
         )
         recordings.append(unseen)
         held_out = Path(unseen.name) / DEMONSTRATIONS_FILE
