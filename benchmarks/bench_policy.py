@@ -57,10 +57,8 @@ class Setting:
 
 def policies(width: int) -> dict[str, PolicyConfig]:
     flow = FlowPolicyConfig(FlowConfig(couplings=4, width=width), encoder_width=width)
-    spline = FlowPolicyConfig(FlowConfig(couplings=4, width=width, kind="spline"), encoder_width=width)
     return {
-        "flow, affine": flow,
-        "flow, spline": spline,
+        "flow": flow,
         "flow matching, 10 steps": FlowMatchingConfig(steps=10, width=width),
         "diffusion, 10 steps": DiffusionConfig(steps=10, width=width),
         "diffusion, 100 steps": DiffusionConfig(steps=100, width=width),

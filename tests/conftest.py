@@ -77,7 +77,7 @@ def robot_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     demos = folder / "demonstrations.npz"
     save_npz(demos, episodes, task.action)
-    flow = FlowConfig(couplings=2, width=16, depth=1)
+    flow = FlowConfig(couplings=2, width=16)
     config = TrainConfig(
         env="fake",
         demos=demos,

@@ -78,7 +78,7 @@ def make_config(demos: Path) -> Callable[..., TrainConfig]:
             "demos": demos,
             "chunk_size": 4,
             "policy": FlowPolicyConfig(
-                flow=FlowConfig(couplings=2, width=16, depth=1), encoder_width=16, encoder_depth=1
+                flow=FlowConfig(couplings=2, width=16), encoder_width=16, encoder_depth=1
             ),
             "critic": CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
             "imitation": ImitationConfig(steps=8, batch_size=16),

@@ -259,7 +259,7 @@ def test_files_that_are_no_demonstrations(
         (["--set=rewards.scale=NaN"], "rewards.scale: expected a finite number"),
         (["--set=policy.flow.couplings=3"], "couplings is 3: use an even number"),
         (["--set=critic.width=0"], "critic width is 0"),
-        (["--set=policy.flow.kind=spine"], "did you mean 'spline'"),
+        (["--set=online.schedule=cosin"], "did you mean 'cosine'"),
         (["--set=agent.device=tpu"], "device is 'tpu'; use cpu"),
         (["--set=evaluation.episodes=0"], "episodes is 0"),
         (["--plant=field"], "refuses the options {'plant': 'field'"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
 
 import pytest
 import torch
@@ -12,27 +11,20 @@ from torch import Tensor
 
 from serfn.flows import ConditionalChunkFlow, FlowConfig
 from serfn.flows.mixing import CausalMixing
+from serfn.flows.transforms import AffineTransform, SplineTransform
 from serfn.flows.whitening import ChunkWhitening
 
-Kind = Literal["affine", "spline"]
-Network = Literal["mlp", "transformer"]
-COMBINATIONS = list(itertools.product(("affine", "spline"), ("mlp", "transformer")))
-ALL_KINDS = pytest.mark.parametrize(("kind", "network"), COMBINATIONS)
 ACTION_DIMS = pytest.mark.parametrize("action_dim", [1, 2, 3])
 
 
 def make_flow(
-    kind: Kind,
-    network: Network,
-    action_dim: int,
-    chunk_size: int = 4,
-    couplings: int = 4,
-    scale: float = 0.15,
+    action_dim: int, chunk_size: int = 4, couplings: int = 4, scale: float = 0.15
 ) -> ConditionalChunkFlow:
-    """A small float64 flow with random parameters everywhere, the zero-initialised heads included."""
-    config = FlowConfig(
-        couplings=couplings, kind=kind, conditioner=network, width=16, depth=2, heads=2, bins=5
-    )
+    """A small float64 flow with random parameters everywhere, the zero-initialised heads included.
+
+    Of splines with one action dimension, else of affine maps.
+    """
+    config = FlowConfig(couplings=couplings, width=16)
     flow = ConditionalChunkFlow(config, context_dim=3, action_dim=action_dim, chunk_size=chunk_size).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -48,13 +40,10 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@ALL_KINDS
 @ACTION_DIMS
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_inverse_undoes_forward(
-    kind: Kind, network: Network, action_dim: int, dtype: torch.dtype, tolerance: float
-) -> None:
-    flow = make_flow(kind, network, action_dim).to(dtype)
+def test_inverse_undoes_forward(action_dim: int, dtype: torch.dtype, tolerance: float) -> None:
+    flow = make_flow(action_dim).to(dtype)
     z = draw(32, 4, action_dim).to(dtype)
     conditions = flow.condition(draw(32, 3, seed=1).to(dtype))
     u, log_det = flow(z, conditions)
@@ -64,12 +53,9 @@ def test_inverse_undoes_forward(
     torch.testing.assert_close(inverse_log_det, -log_det, atol=10 * tolerance, rtol=0)
 
 
-@ALL_KINDS
 @ACTION_DIMS
-def test_log_det_per_step_is_that_of_the_jacobian_blocks(
-    kind: Kind, network: Network, action_dim: int
-) -> None:
-    flow = make_flow(kind, network, action_dim)
+def test_log_det_per_step_is_that_of_the_jacobian_blocks(action_dim: int) -> None:
+    flow = make_flow(action_dim)
     context = draw(1, 3, seed=1)
 
     def squashed(flat: Tensor) -> Tensor:
@@ -86,10 +72,9 @@ def test_log_det_per_step_is_that_of_the_jacobian_blocks(
         assert (jacobian[t, :, later] == 0).all()
 
 
-@ALL_KINDS
 @ACTION_DIMS
-def test_later_steps_do_not_reach_earlier_ones(kind: Kind, network: Network, action_dim: int) -> None:
-    flow = make_flow(kind, network, action_dim)
+def test_later_steps_do_not_reach_earlier_ones(action_dim: int) -> None:
+    flow = make_flow(action_dim)
     conditions = flow.condition(draw(5, 3, seed=1))
     chunk = draw(5, 4, action_dim)
     changed = chunk.clone()
@@ -102,12 +87,9 @@ def test_later_steps_do_not_reach_earlier_ones(kind: Kind, network: Network, act
         assert not torch.allclose(value[:, 2:], other[:, 2:])
 
 
-@ALL_KINDS
 @pytest.mark.parametrize("action_dim", [1, 4])
-def test_every_step_depends_on_the_context_and_on_all_earlier_steps(
-    kind: Kind, network: Network, action_dim: int
-) -> None:
-    flow = make_flow(kind, network, action_dim)
+def test_every_step_depends_on_the_context_and_on_all_earlier_steps(action_dim: int) -> None:
+    flow = make_flow(action_dim)
     with torch.no_grad():
         for mixing in flow.mixings:
             mixing.get_parameter("weight").zero_()
@@ -122,7 +104,7 @@ def test_every_step_depends_on_the_context_and_on_all_earlier_steps(
 
 @pytest.mark.parametrize("action_dim", [1, 2, 5])
 def test_half_of_the_couplings_transform_each_dimension(action_dim: int) -> None:
-    flow = make_flow("affine", "mlp", action_dim, couplings=4)
+    flow = make_flow(action_dim, couplings=4)
     chunk = draw(1, 4, action_dim)
     conditions = flow.condition(draw(1, 3))
     times = torch.zeros(4, action_dim)
@@ -132,19 +114,20 @@ def test_half_of_the_couplings_transform_each_dimension(action_dim: int) -> None
 
 
 def test_a_fresh_flow_is_the_whitening_alone() -> None:
-    for kind, network in COMBINATIONS:
-        flow = ConditionalChunkFlow(FlowConfig(kind=kind, conditioner=network, width=16), 3, 2, 4)
+    for action_dim in (1, 2):
+        flow = ConditionalChunkFlow(FlowConfig(width=16), 3, action_dim, 4)
         flow.whitening.mean.fill_(0.5)
         flow.whitening.std.fill_(2.0)
-        z = torch.randn(6, 4, 2, generator=torch.Generator().manual_seed(0))
+        z = torch.randn(6, 4, action_dim, generator=torch.Generator().manual_seed(0))
         u, log_det = flow(z, flow.condition(torch.ones(6, 3)))
         torch.testing.assert_close(u, 0.5 + 2 * z, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(log_det, torch.full((6, 4), 2 * math.log(2.0)), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            log_det, torch.full((6, 4), action_dim * math.log(2.0)), atol=1e-5, rtol=1e-5
+        )
 
 
-@pytest.mark.parametrize("network", ["mlp", "transformer"])
-def test_contexts_broadcast_over_candidates(network: Network) -> None:
-    flow = make_flow("affine", network, 2)
+def test_contexts_broadcast_over_candidates() -> None:
+    flow = make_flow(2)
     context, z = draw(3, 3, seed=1), draw(3, 7, 4, 2)
     shared, shared_log_det = flow(z, flow.condition(context.unsqueeze(1)))
     repeated, log_det = flow(z.flatten(0, 1), flow.condition(context.repeat_interleave(7, 0)))
@@ -152,17 +135,15 @@ def test_contexts_broadcast_over_candidates(network: Network) -> None:
     torch.testing.assert_close(shared_log_det.flatten(0, 1), log_det)
 
 
-@ALL_KINDS
-def test_density_integrates_to_one_in_one_dimension(kind: Kind, network: Network) -> None:
-    flow = make_flow(kind, network, action_dim=1, chunk_size=1, scale=0.3)
+def test_density_integrates_to_one_in_one_dimension() -> None:
+    flow = make_flow(action_dim=1, chunk_size=1, scale=0.3)
     grid = torch.linspace(-40, 40, 40001, dtype=torch.float64).view(-1, 1, 1)
     density = _density(flow, grid).sum(-1).exp()
     assert torch.trapezoid(density, grid.flatten()).item() == pytest.approx(1.0, abs=2e-4)
 
 
-@ALL_KINDS
-def test_density_integrates_to_one_over_two_action_dimensions(kind: Kind, network: Network) -> None:
-    flow = make_flow(kind, network, action_dim=2, chunk_size=1)
+def test_density_integrates_to_one_over_two_action_dimensions() -> None:
+    flow = make_flow(action_dim=2, chunk_size=1)
     axis = torch.linspace(-14, 14, 401, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis).view(-1, 1, 2)
     density = _density(flow, grid).sum(-1).exp().view(401, 401)
@@ -170,10 +151,9 @@ def test_density_integrates_to_one_over_two_action_dimensions(kind: Kind, networ
     assert total.item() == pytest.approx(1.0, abs=2e-4)
 
 
-@ALL_KINDS
-def test_prefix_density_is_the_marginal(kind: Kind, network: Network) -> None:
+def test_prefix_density_is_the_marginal() -> None:
     """Integrate a two-step chunk over its second step and compare with the first step's share."""
-    flow = make_flow(kind, network, action_dim=1, chunk_size=2)
+    flow = make_flow(action_dim=1, chunk_size=2)
     axis = torch.linspace(-30, 30, 12001, dtype=torch.float64)
     for first in (-1.5, 0.1, 2.0):
         chunks = torch.stack([torch.full_like(axis, first), axis], dim=-1).unsqueeze(-1)
@@ -212,18 +192,19 @@ def test_whitening_refuses_a_mask_of_another_shape() -> None:
     ("options", "message"),
     [
         ({"couplings": 3}, "couplings is 3"),
-        ({"kind": "linear"}, "kind is 'linear'"),
-        ({"conditioner": "cnn"}, "conditioner is 'cnn'"),
         ({"width": 0}, "width is 0"),
-        ({"conditioner": "transformer", "width": 10, "heads": 4}, "choose a multiple"),
-        ({"bins": 1}, "bins is 1"),
-        ({"spline_bound": 0.0}, "spline_bound is 0.0"),
         ({"minimum_std": float("nan")}, "minimum_std is nan"),
     ],
 )
 def test_config_names_the_value_and_the_remedy(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FlowConfig(**options)
+
+
+def test_one_action_dimension_takes_splines_and_several_take_affine_maps() -> None:
+    for action_dim, kind in ((1, SplineTransform), (2, AffineTransform)):
+        flow = ConditionalChunkFlow(FlowConfig(width=16), 3, action_dim, 4)
+        assert all(isinstance(coupling.transform, kind) for coupling in flow.couplings)
 
 
 def test_mlp_needs_a_hidden_unit_per_step() -> None:

@@ -32,7 +32,7 @@ from serfn.policies import (
 )
 
 SPEC = TaskSpec("toy", ObservationSpec(3), ActionSpec((-1.0, 0.0), (1.0, 2.0)), 25.0, 100)
-FLOW = FlowPolicyConfig(FlowConfig(couplings=2, width=8, kind="spline"), encoder_width=8)
+FLOW = FlowPolicyConfig(FlowConfig(couplings=2, width=8), encoder_width=8)
 
 
 def make(config: PolicyConfig = FLOW, seed: int = 0) -> ChunkPolicy:
@@ -132,7 +132,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         (lambda d: d.update(format="other"), "does not describe a serfn policy"),
         (lambda d: d.pop("task"), "lacks a valid entry 'task'"),
         (lambda d: d["policy"].update(colour="red"), "policy.colour"),
-        (lambda d: d["policy"].update(data_limit=2.0), "data_limit is 2.0"),
+        (lambda d: d["policy"].update(data_noise=2.0), "data_noise is 2.0"),
         (lambda d: d["policy"]["flow"].update(width=9), "does not match config.json"),
         (lambda d: d.update(chunk_size=5), "does not match config.json"),
         (lambda d: d.update(chunk_size=0), "chunk_size 0"),

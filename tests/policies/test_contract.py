@@ -38,12 +38,11 @@ CONFIGS = [
         id="flow-ensemble",
     ),
     pytest.param(FlowMatchingConfig(steps=4, width=16), id="flow-matching"),
-    pytest.param(FlowMatchingConfig(steps=4, width=16, prediction="data"), id="flow-matching-data"),
     pytest.param(DiffusionConfig(steps=5, width=32), id="diffusion"),
     pytest.param(DistilledFlowConfig(steps=4, width=16), id="distilled-flow"),
-    pytest.param(GaussianConfig(width=16, depth=1), id="gaussian"),
-    pytest.param(GaussianMixtureConfig(components=3, width=16, depth=1), id="gaussian-mixture"),
-    pytest.param(DeterministicConfig(noise=0.1, width=16, depth=1), id="deterministic"),
+    pytest.param(GaussianConfig(width=16), id="gaussian"),
+    pytest.param(GaussianMixtureConfig(components=3, width=16), id="gaussian-mixture"),
+    pytest.param(DeterministicConfig(width=16), id="deterministic"),
     *(
         pytest.param(config, id=f"{config.type}-linear-mean")
         for config in (
@@ -51,9 +50,9 @@ CONFIGS = [
             FlowMatchingConfig(steps=4, width=16, linear_mean=True),
             DiffusionConfig(steps=5, width=32, linear_mean=True),
             DistilledFlowConfig(steps=4, width=16, linear_mean=True),
-            GaussianConfig(width=16, depth=1, linear_mean=True),
-            GaussianMixtureConfig(components=3, width=16, depth=1, linear_mean=True),
-            DeterministicConfig(noise=0.1, width=16, depth=1, linear_mean=True),
+            GaussianConfig(width=16, linear_mean=True),
+            GaussianMixtureConfig(components=3, width=16, linear_mean=True),
+            DeterministicConfig(width=16, linear_mean=True),
         )
     ),
 ]
@@ -197,7 +196,7 @@ def test_policies_learn_a_constant_chunk(config: PolicyConfig) -> None:
         optimizer.step()
     samples = policy.sample(obs, generator=source)
     torch.testing.assert_close(samples.mean(0), target, atol=0.1, rtol=0)
-    assert samples.std(0).max() < 0.2
+    assert samples.std(0).max() < 0.25
 
 
 def test_some_policies_have_a_density() -> None:
@@ -218,17 +217,16 @@ def test_some_policies_have_a_density() -> None:
     ("build", "message"),
     [
         (lambda: FlowMatchingConfig(steps=0), "steps is 0"),
-        (lambda: FlowMatchingConfig(prediction="noise"), "prediction is 'noise'"),  # pyright: ignore[reportArgumentType]
-        (lambda: DiffusionConfig(steps=101), "at most train_steps = 100"),
+        (lambda: DiffusionConfig(steps=101), "at most 100"),
         (lambda: DiffusionConfig(width=0), "width is 0"),
         (lambda: DistilledFlowConfig(steps=0), "steps is 0"),
-        (lambda: GaussianConfig(depth=0), "depth is 0"),
-        (lambda: GaussianConfig(data_limit=1.0), "data_limit is 1.0"),
+        (lambda: GaussianConfig(width=0), "width is 0"),
+        (lambda: GaussianConfig(data_noise=1.0), "data_noise is 1.0"),
         (lambda: GaussianConfig(minimum_std=0.0), "minimum_std is 0.0"),
         (lambda: FlowMatchingConfig(minimum_std=-1.0), "minimum_std is -1.0"),
         (lambda: GaussianMixtureConfig(components=0), "components is 0"),
         (lambda: FlowPolicyConfig(base_components=0), "base_components is 0"),
-        (lambda: DeterministicConfig(noise=-0.1), "noise is -0.1"),
+        (lambda: DeterministicConfig(width=0), "width is 0"),
         (lambda: make_policy(FlowPolicyConfig(), 0, 1, 1), "obs_dim is 0"),
     ],
 )

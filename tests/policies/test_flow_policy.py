@@ -19,11 +19,9 @@ OBS, ACTION, CHUNK = 5, 2, 4
 BASES = pytest.mark.parametrize("components", [1, 3])
 
 
-def make_flow_policy(
-    action_dim: int = ACTION, chunk_size: int = CHUNK, components: int = 1, **options: object
-) -> FlowPolicy:
+def make_flow_policy(action_dim: int = ACTION, chunk_size: int = CHUNK, components: int = 1) -> FlowPolicy:
     """A small policy away from its identity initialisation."""
-    flow = FlowConfig(couplings=4, width=16, **options)  # pyright: ignore[reportArgumentType]
+    flow = FlowConfig(couplings=4, width=16)
     config = FlowPolicyConfig(flow, base_components=components, encoder_width=16)
     policy = make_policy(config, OBS, action_dim, chunk_size)
     assert isinstance(policy, FlowPolicy)
@@ -44,9 +42,9 @@ def draw_obs(batch: int, seed: int = 1) -> Tensor:
 
 
 @BASES
-@pytest.mark.parametrize("kind", ["affine", "spline"])
-def test_own_log_prob_agrees_with_the_density_of_the_sample(kind: str, components: int) -> None:
-    policy = make_flow_policy(components=components, kind=kind).double()
+@pytest.mark.parametrize("action_dim", [1, 2])
+def test_own_log_prob_agrees_with_the_density_of_the_sample(action_dim: int, components: int) -> None:
+    policy = make_flow_policy(action_dim, components=components).double()
     obs = draw_obs(64).double()
     actions, log_prob = policy.rsample_and_log_prob(obs, generator=generator())
     assert actions.abs().max() < 1
@@ -91,7 +89,7 @@ def test_density_over_actions_integrates_to_one(components: int) -> None:
 
 
 def test_pre_tanh_log_prob_ratio_is_the_ratio_over_actions() -> None:
-    policy, reference = make_flow_policy(components=3).double(), make_flow_policy(kind="spline").double()
+    policy, reference = make_flow_policy(components=3).double(), make_flow_policy(components=1).double()
     obs = draw_obs(32).double()
     u, log_prob = policy.rsample_pre_tanh(obs, generator=generator())
     ratio = log_prob - reference.log_prob_pre_tanh(obs, u)
@@ -110,9 +108,8 @@ def test_pre_tanh_divergence_to_itself_is_zero_even_when_saturated() -> None:
 
 @BASES
 @pytest.mark.parametrize("action_dim", [1, 2])
-@pytest.mark.parametrize("network", ["mlp", "transformer"])
-def test_padding_has_no_influence(action_dim: int, network: str, components: int) -> None:
-    policy = make_flow_policy(action_dim, components=components, conditioner=network)
+def test_padding_has_no_influence(action_dim: int, components: int) -> None:
+    policy = make_flow_policy(action_dim, components=components)
     obs = draw_obs(6)
     actions = policy.sample(obs, generator=generator())
     valid = torch.arange(CHUNK) < torch.tensor([1, 2, 3, 4, 1, 2]).unsqueeze(-1)
@@ -139,15 +136,12 @@ def test_prefix_log_prob_is_the_marginal(components: int) -> None:
 
 
 @BASES
-@pytest.mark.parametrize("kind", ["affine", "spline"])
-@pytest.mark.parametrize("network", ["mlp", "transformer"])
-def test_log_prob_and_gradients_are_finite_at_bounds_and_far_off(
-    kind: str, network: str, components: int
-) -> None:
-    policy = make_flow_policy(components=components, kind=kind, conditioner=network)
+@pytest.mark.parametrize("action_dim", [1, 2])
+def test_log_prob_and_gradients_are_finite_at_bounds_and_far_off(action_dim: int, components: int) -> None:
+    policy = make_flow_policy(action_dim, components=components)
     source = generator()
-    corners = torch.randint(0, 2, (32, CHUNK, ACTION), generator=source) * 2.0 - 1.0
-    foreign = 2 * torch.rand(32, CHUNK, ACTION, generator=source) - 1
+    corners = torch.randint(0, 2, (32, CHUNK, action_dim), generator=source) * 2.0 - 1.0
+    foreign = 2 * torch.rand(32, CHUNK, action_dim, generator=source) - 1
     policy.flow.whitening.std.fill_(0.05)
     for actions in (corners, foreign, torch.zeros_like(corners)):
         policy.zero_grad()
@@ -213,7 +207,6 @@ def test_wrong_shapes_are_refused() -> None:
     "options",
     [
         {"base_components": 0},
-        {"data_limit": 1.0},
         {"data_noise": -0.1},
         {"encoder_width": 0},
         {"encoder_depth": 0},
@@ -239,7 +232,7 @@ def test_flow_learns_both_modes_of_a_bimodal_chunk_law() -> None:
     bow = torch.sin(torch.linspace(0.5, math.pi - 0.5, CHUNK)) * (0.5 + 0.2 * torch.tanh(obs[:, :1]))
     actions = torch.stack([side * bow, bow], dim=-1)
     valid = torch.ones(2000, CHUNK, dtype=torch.bool)
-    config = FlowPolicyConfig(FlowConfig(couplings=4, width=64, kind="spline"), encoder_width=32)
+    config = FlowPolicyConfig(FlowConfig(couplings=4, width=64), base_components=2, encoder_width=32)
     policy = make_policy(config, OBS, ACTION, CHUNK)
     policy.fit_statistics(obs, actions, valid)
     optimizer = torch.optim.Adam(policy.parameters(), 2e-3)
@@ -259,7 +252,7 @@ def test_flow_learns_both_modes_of_a_bimodal_chunk_law() -> None:
 
 
 def test_a_mixture_base_leaves_the_way_between_two_modes_empty() -> None:
-    """One Gaussian under a continuous map puts chunks between the modes, above all when acting calmly."""
+    """One Gaussian under a continuous map puts chunks between the modes, above all at a low temperature."""
     source = generator()
     side = torch.randint(0, 2, (512, 1, 1), generator=source) * 2.0 - 1.0
     actions = 0.6 * side + 0.03 * torch.randn(512, CHUNK, ACTION, generator=source)
@@ -281,7 +274,7 @@ def test_a_mixture_base_leaves_the_way_between_two_modes_empty() -> None:
     assert between[4] == 0.0 < between[1]
 
 
-def test_calm_components_are_drawn_from_sharpened_weights() -> None:
+def test_at_low_temperature_components_are_drawn_from_sharpened_weights() -> None:
     law = MixtureLaw(
         torch.tensor([0.2, 0.8]).log(), torch.tensor([-1.0, 1.0]).view(2, 1, 1), torch.full((2, 1, 1), -9.0)
     )

@@ -24,12 +24,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def gaussian(chunk: int = CHUNK) -> GaussianPolicy:
-    policy = GaussianPolicy(GaussianConfig(width=8, depth=1), OBS, ACTION, chunk).double()
+    policy = GaussianPolicy(GaussianConfig(width=8), OBS, ACTION, chunk).double()
     return _perturbed(policy)
 
 
 def mixture() -> GaussianMixturePolicy:
-    config = GaussianMixtureConfig(components=3, width=8, depth=1)
+    config = GaussianMixtureConfig(components=3, width=8)
     policy = GaussianMixturePolicy(config, OBS, ACTION, CHUNK).double()
     return _perturbed(policy)
 
@@ -122,8 +122,8 @@ def _fit(policy: SquashedPolicy) -> Tensor:
 def test_a_mixture_keeps_both_modes_where_a_gaussian_averages() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        mixed = _fit(GaussianMixturePolicy(GaussianMixtureConfig(width=16, depth=1), OBS, ACTION, CHUNK))
-        single = _fit(GaussianPolicy(GaussianConfig(width=16, depth=1), OBS, ACTION, CHUNK))
+        mixed = _fit(GaussianMixturePolicy(GaussianMixtureConfig(width=16), OBS, ACTION, CHUNK))
+        single = _fit(GaussianPolicy(GaussianConfig(width=16), OBS, ACTION, CHUNK))
     assert ((mixed.abs() - 0.6).abs() < 0.15).float().mean() > 0.95
     assert 0.3 < (mixed > 0).float().mean() < 0.7
     assert (single.abs() < 0.45).float().mean() > 0.8

@@ -83,12 +83,12 @@ def test_the_whitening_sees_what_the_regression_leaves() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        GaussianConfig(width=8, depth=1, linear_mean=True),
-        GaussianMixtureConfig(width=8, depth=1, linear_mean=True),
+        GaussianConfig(width=8, linear_mean=True),
+        GaussianMixtureConfig(width=8, linear_mean=True),
         FlowMatchingConfig(steps=4, width=8, linear_mean=True),
         DiffusionConfig(steps=4, width=8, linear_mean=True),
         DistilledFlowConfig(steps=4, width=8, linear_mean=True),
-        DeterministicConfig(noise=0.0, width=8, depth=1, linear_mean=True),
+        DeterministicConfig(width=8, linear_mean=True),
     ],
     ids=lambda config: config.type,
 )

@@ -124,9 +124,7 @@ def make_config(**overrides: Any) -> TrainConfig:
     """A run of a few seconds; keyword arguments replace whole fields."""
     values: dict[str, Any] = {
         "chunk_size": CHUNK,
-        "policy": FlowPolicyConfig(
-            flow=FlowConfig(couplings=2, width=24, depth=1), encoder_width=24, encoder_depth=1
-        ),
+        "policy": FlowPolicyConfig(flow=FlowConfig(couplings=2, width=24), encoder_width=24, encoder_depth=1),
         "critic": CriticConfig(width=32, depth=2, v_min=-1.0, v_max=1.0),
         "imitation": ImitationConfig(steps=24, batch_size=32),
         "critic_warmup": CriticWarmupConfig(steps=16, batch_size=16),

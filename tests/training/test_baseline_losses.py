@@ -73,7 +73,7 @@ def batch(size: int = 6, valid: Tensor | None = None) -> TensorBatch:
 
 def normal(mean: float, std: float) -> GaussianPolicy:
     """A policy with u ~ N(mean, std²) in every dimension, whatever it observes."""
-    policy = GaussianPolicy(GaussianConfig(width=4, depth=1), 1, ACTION, CHUNK).double()
+    policy = GaussianPolicy(GaussianConfig(width=4), 1, ACTION, CHUNK).double()
     u = torch.tensor([mean - std, mean + std], dtype=torch.float64).view(2, 1, 1).expand(2, CHUNK, ACTION)
     policy.whitening.minimum_std = 1e-6
     policy.whitening.fit(u)
@@ -110,7 +110,7 @@ def test_the_temperature_falls_when_the_entropy_exceeds_its_target() -> None:
 def test_td3_bc_is_the_normalised_value_and_the_squared_distance() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        policy = DeterministicPolicy(DeterministicConfig(width=4, depth=1), 1, ACTION, CHUNK).double()
+        policy = DeterministicPolicy(DeterministicConfig(width=4), 1, ACTION, CHUNK).double()
     data = batch(3, torch.tensor([[True, True], [True, False], [True, True]]))
     loss, metrics = baseline_losses.td3_bc_loss(
         policy, SumCritic(), data, strength=torch.tensor(0.4), how="mean"
@@ -158,7 +158,7 @@ def test_cloning_is_imitation_of_the_batch_not_of_the_demonstrations() -> None:
 def test_n_step_targets_bootstrap_inside_the_window() -> None:
     config = CriticConfig(kind="per_step", width=8, depth=1, n_step=2)
     critic = make_critic(config, 1, ACTION, 3, generator=generator()).double()
-    policy = GaussianPolicy(GaussianConfig(width=4, depth=1), 1, ACTION, 3).double()
+    policy = GaussianPolicy(GaussianConfig(width=4), 1, ACTION, 3).double()
     window = torch.arange(9.0, dtype=torch.float64).view(3, 3, 1)
     data = TensorBatch(
         obs=torch.zeros(3, 1, dtype=torch.float64),
@@ -212,7 +212,7 @@ def step(config: Improvement, policy: ChunkPolicy, data: TensorBatch) -> tuple[T
 @pytest.mark.parametrize("anchor", ["kl", "nll"])
 def test_our_operators_train_every_policy_with_a_density(operator: str, anchor: str) -> None:
     config = ImprovementConfig(operator=operator, anchor=anchor)  # pyright: ignore[reportArgumentType]
-    mixture = GaussianMixturePolicy(GaussianMixtureConfig(width=4, depth=1), 1, ACTION, CHUNK).double()
+    mixture = GaussianMixturePolicy(GaussianMixtureConfig(width=4), 1, ACTION, CHUNK).double()
     for policy in (normal(0.0, 0.5), mixture):
         loss, _ = step(config, policy, batch())
         loss.backward(inputs=list(policy.parameters()))

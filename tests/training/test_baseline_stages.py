@@ -41,12 +41,12 @@ STEP_CRITIC = CriticConfig(kind="per_step", n_step=2, width=16, depth=1, v_min=-
 CHUNK_CRITIC = CriticConfig(width=16, depth=1, v_min=-1.0, v_max=1.0)
 ALARMS, NO_DENSITY = AlarmConfig(), AlarmConfig(max_divergence=None)
 PAIRS = {
-    "sac": (GaussianConfig(width=8, depth=1), SacConfig(), CHUNK_CRITIC, ALARMS),
-    "td3_bc": (DeterministicConfig(width=8, depth=1), Td3BcConfig(), CHUNK_CRITIC, NO_DENSITY),
-    "fql": (DistilledFlowConfig(steps=2, width=8, depth=1), FqlConfig(), CHUNK_CRITIC, NO_DENSITY),
-    "qc": (FlowMatchingConfig(steps=2, width=8, depth=1), CloningConfig(), CHUNK_CRITIC, NO_DENSITY),
-    "mixture": (GaussianMixtureConfig(width=8, depth=1), ImprovementConfig(), CHUNK_CRITIC, ALARMS),
-    "n-step": (GaussianConfig(width=8, depth=1), ImprovementConfig(), STEP_CRITIC, ALARMS),
+    "sac": (GaussianConfig(width=8), SacConfig(), CHUNK_CRITIC, ALARMS),
+    "td3_bc": (DeterministicConfig(width=8), Td3BcConfig(), CHUNK_CRITIC, NO_DENSITY),
+    "fql": (DistilledFlowConfig(steps=2, width=8), FqlConfig(), CHUNK_CRITIC, NO_DENSITY),
+    "qc": (FlowMatchingConfig(steps=2, width=8), CloningConfig(), CHUNK_CRITIC, NO_DENSITY),
+    "mixture": (GaussianMixtureConfig(width=8), ImprovementConfig(), CHUNK_CRITIC, ALARMS),
+    "n-step": (GaussianConfig(width=8), ImprovementConfig(), STEP_CRITIC, ALARMS),
 }
 
 

@@ -39,7 +39,7 @@ class SumCritic(ChunkCritic):
 def gaussian_policy(mean: float, std: float) -> FlowPolicy:
     """A flow whose couplings are the identity: by its whitening, u ~ N(mean, std²) in every dimension."""
     config = FlowPolicyConfig(
-        flow=FlowConfig(couplings=2, width=4, depth=1, minimum_std=1e-6),
+        flow=FlowConfig(couplings=2, width=4, minimum_std=1e-6),
         encoder_width=4,
         encoder_depth=1,
         data_noise=0.0,

@@ -1,17 +1,15 @@
-"""Conditioners: networks that predict the parameters of a coupling, causal in time.
+"""The conditioner: the network that predicts the parameters of a coupling, causal in time.
 
-Every conditioner maps the untouched ("passive") elements of a chunk [..., chunk, passive] and an observation
-context to the raw parameters of the transformed ("active") elements [..., chunk, active, parameters]. The
-parameters of step t depend on passive elements of steps ≤ t only. The part that depends on the context alone
-is a separate method, so that many chunks for one observation share it by broadcasting.
+It maps the untouched ("passive") elements of a chunk [..., chunk, passive] and an observation context to the
+raw parameters of the transformed ("active") elements [..., chunk, active, parameters]. The parameters of step
+t depend on passive elements of steps ≤ t only. The part that depends on the context alone is a separate
+method, so that many chunks for one observation share it by broadcasting.
 
-The output layers start at zero: a fresh coupling is the identity.
+The output layer starts at zero: a fresh coupling is the identity.
 """
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -30,19 +28,7 @@ class ConditionerShape(NamedTuple):
     context: int
 
 
-class Conditioner(nn.Module, ABC):
-    """Contract of all conditioners."""
-
-    @abstractmethod
-    def condition(self, context: Tensor) -> Tensor:
-        """Project the context [..., context] once; the result goes to `forward`."""
-
-    @abstractmethod
-    def forward(self, passive: Tensor, condition: Tensor) -> Tensor:
-        """Raw parameters [..., chunk, active, parameters] from passive elements [..., chunk, passive]."""
-
-
-class CausalMLP(Conditioner):
+class CausalMLP(nn.Module):
     """Multi-layer perceptron over the flat chunk whose weights are block lower triangular in time.
 
     Hidden units are dealt evenly to steps; a unit of step t reads units of steps ≤ t, in the manner of MADE
@@ -88,41 +74,6 @@ class CausalMLP(Conditioner):
         return raw.unflatten(-1, (self.shape.chunk, self.shape.active, self.shape.parameters))
 
 
-class CausalTransformer(Conditioner):
-    """Pre-norm transformer with one token per step and causal attention (compare TarFlow, arXiv 2412.06329).
-
-    Raises:
-        ValueError: width not divisible by the number of heads.
-    """
-
-    def __init__(self, shape: ConditionerShape, width: int, depth: int, heads: int) -> None:
-        super().__init__()
-        if width % heads:
-            raise ValueError(f"width {width} is not divisible by heads {heads}: choose a multiple")
-        self.shape = shape
-        self.embed = nn.Linear(shape.passive, width)
-        self.position = nn.Parameter(0.02 * torch.randn(shape.chunk, width))
-        self.context = nn.Linear(shape.context, width * (depth + 1))
-        self.blocks = nn.ModuleList(_CausalBlock(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, shape.active * shape.parameters)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def condition(self, context: Tensor) -> Tensor:
-        """The context's share of every block's and the output's input."""
-        return self.context(context)
-
-    def forward(self, passive: Tensor, condition: Tensor) -> Tensor:
-        """Embed, attend causally, predict per token."""
-        shares = condition.unsqueeze(-2).chunk(len(self.blocks) + 1, dim=-1)
-        tokens = self.embed(passive) + self.position
-        for block, share in zip(self.blocks, shares[:-1], strict=True):
-            tokens = block(tokens + share)
-        raw = self.head(self.norm(tokens + shares[-1]))
-        return raw.unflatten(-1, (self.shape.active, self.shape.parameters))
-
-
 class _MaskedLinear(nn.Module):
     """`x ↦ (W ∘ M) x` where M keeps the entries whose input step does not come after the output step."""
 
@@ -138,26 +89,3 @@ class _MaskedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.weight * self.mask)
-
-
-class _CausalBlock(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-        self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        nn.init.normal_(self.project.weight, std=0.5 / math.sqrt(width))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self._attend(self.norm_attention(tokens))
-        return tokens + self.mlp(self.norm_mlp(tokens))
-
-    def _attend(self, tokens: Tensor) -> Tensor:
-        *leading, chunk, width = tokens.shape
-        qkv = self.qkv(tokens).reshape(-1, chunk, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.project(mixed.transpose(1, 2).reshape(*leading, chunk, width))

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from serfn.flows.conditioners import Conditioner
+from serfn.flows.conditioners import CausalMLP
 from serfn.flows.transforms import ElementwiseTransform
 
 Elementwise: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -26,7 +26,7 @@ INPUT_LIMIT = 5.0
 class Coupling(nn.Module, ABC):
     """A conditioner and an elementwise transform; subclasses choose which elements are active."""
 
-    def __init__(self, transform: ElementwiseTransform, conditioner: Conditioner) -> None:
+    def __init__(self, transform: ElementwiseTransform, conditioner: CausalMLP) -> None:
         super().__init__()
         self.transform = transform
         self.conditioner = conditioner
@@ -61,7 +61,7 @@ class ActionCoupling(Coupling):
     order: Tensor
 
     def __init__(
-        self, transform: ElementwiseTransform, conditioner: Conditioner, passive: Tensor, active: Tensor
+        self, transform: ElementwiseTransform, conditioner: CausalMLP, passive: Tensor, active: Tensor
     ) -> None:
         super().__init__(transform, conditioner)
         self.register_buffer("passive_index", passive, persistent=False)
@@ -86,7 +86,7 @@ class TimeCoupling(Coupling):
     active_steps: Tensor
 
     def __init__(
-        self, transform: ElementwiseTransform, conditioner: Conditioner, chunk_size: int, parity: int
+        self, transform: ElementwiseTransform, conditioner: CausalMLP, chunk_size: int, parity: int
     ) -> None:
         super().__init__(transform, conditioner)
         active = (torch.arange(chunk_size) % 2 == parity).unsqueeze(-1)

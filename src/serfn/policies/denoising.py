@@ -9,7 +9,12 @@ from torch import Tensor
 
 from serfn.flows.whitening import ChunkWhitening
 from serfn.policies.base import ChunkPolicy, base_noise, check_temperature
-from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
+from serfn.policies.networks import (
+    DENOISER_ENCODER_DEPTH,
+    ChunkDenoiser,
+    ObservationEncoder,
+    encode,
+)
 
 
 class DenoisingPolicy(ChunkPolicy):
@@ -20,8 +25,6 @@ class DenoisingPolicy(ChunkPolicy):
         action_dim: action dimensions.
         chunk_size: control steps per chunk.
         width: hidden units of encoder and network.
-        depth: hidden layers of the network.
-        encoder_depth: layers of the observation encoder.
         linear_mean: whether chunks begin from a `LinearMean` of actions.
         minimum_std: floor of the whitening's standard deviation, in normalised actions.
     """
@@ -33,14 +36,12 @@ class DenoisingPolicy(ChunkPolicy):
         chunk_size: int,
         *,
         width: int,
-        depth: int,
-        encoder_depth: int,
         linear_mean: bool,
         minimum_std: float,
     ) -> None:
         super().__init__(obs_dim, action_dim, chunk_size, mean_limit=1.0 if linear_mean else None)
-        self.encoder = ObservationEncoder(obs_dim, width, encoder_depth)
-        self.network = ChunkDenoiser(width, action_dim, chunk_size, width, depth)
+        self.encoder = ObservationEncoder(obs_dim, width, DENOISER_ENCODER_DEPTH)
+        self.network = ChunkDenoiser(width, action_dim, chunk_size, width)
         self.whitening = ChunkWhitening(chunk_size, action_dim, minimum_std)
 
     @abstractmethod

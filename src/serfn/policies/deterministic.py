@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from serfn.core.errors import ConfigError
 from serfn.policies.base import (
     ChunkPolicy,
     Metrics,
@@ -19,7 +18,10 @@ from serfn.policies.base import (
     check_temperature,
     mean_per_dimension,
 )
-from serfn.policies.networks import ObservationEncoder, encode
+from serfn.policies.networks import MLP_DEPTH, ObservationEncoder, check_sizes, encode
+
+NOISE = 0.2
+"""Standard deviation of the noise on actions at temperature 1, in normalised units; TD3's."""
 
 NOISE_CLIP = 2.5
 """Noise is clipped to ± this many standard deviations, as TD3's 0.2 clipped to ±0.5."""
@@ -33,23 +35,15 @@ class DeterministicConfig(PolicyConfig):
     """Configuration of a `DeterministicPolicy`.
 
     Attributes:
-        noise: standard deviation of the noise on actions at temperature 1, in normalised units.
         width: hidden units of the network.
-        depth: hidden layers of the network.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
     """
 
-    noise: float = 0.2
     width: int = 192
-    depth: int = 3
     linear_mean: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if not 0.0 <= self.noise < 1.0:
-            raise ConfigError(f"noise is {self.noise}: use a number in [0, 1), 0.2 is usual")
+        check_sizes(width=self.width)
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> DeterministicPolicy:
         """Return the policy with its initial weights."""
@@ -57,7 +51,7 @@ class DeterministicConfig(PolicyConfig):
 
 
 class DeterministicPolicy(ChunkPolicy):
-    """`a = clip(tanh(m(obs) + μ(obs)) + temperature · noise · clip(ε, ±2.5), ±1)`, `ε ~ N(0, I)`.
+    """`a = clip(tanh(m(obs) + μ(obs)) + temperature · NOISE · clip(ε, ±2.5), ±1)`, `ε ~ N(0, I)`.
 
     `m` is 0 unless `linear_mean` is set.
     """
@@ -66,7 +60,7 @@ class DeterministicPolicy(ChunkPolicy):
         mean_limit = _MEAN_LIMIT if config.linear_mean else None
         super().__init__(obs_dim, action_dim, chunk_size, mean_limit=mean_limit)
         self.config = config
-        self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
+        self.encoder = ObservationEncoder(obs_dim, config.width, MLP_DEPTH)
         self.output = nn.Linear(config.width, chunk_size * action_dim)
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
@@ -110,6 +104,4 @@ class DeterministicPolicy(ChunkPolicy):
         noise = base_noise(
             tuple(mean.shape[:-2]), self.chunk_size, self.action_dim, like=mean, generator=generator
         )
-        return (mean + temperature * self.config.noise * noise.clamp(-NOISE_CLIP, NOISE_CLIP)).clamp(
-            -1.0, 1.0
-        )
+        return (mean + temperature * NOISE * noise.clamp(-NOISE_CLIP, NOISE_CLIP)).clamp(-1.0, 1.0)

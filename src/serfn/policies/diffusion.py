@@ -16,6 +16,10 @@ from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
 from serfn.policies.base import Metrics, PolicyConfig, base_noise, mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
+from serfn.policies.networks import check_sizes
+
+TRAIN_STEPS = 100
+"""Noise levels of the training schedule."""
 
 
 @dataclass(frozen=True)
@@ -23,30 +27,22 @@ class DiffusionConfig(PolicyConfig):
     """Configuration of a `DiffusionPolicy`.
 
     Attributes:
-        steps: DDIM steps per sample, at most `train_steps`.
-        train_steps: noise levels of the training schedule.
+        steps: DDIM steps per sample, at most `TRAIN_STEPS`.
         width: hidden units of encoder and network.
-        depth: hidden layers of the network.
-        encoder_depth: layers of the observation encoder.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in normalised actions.
     """
 
     steps: int = 10
-    train_steps: int = 100
     width: int = 192
-    depth: int = 3
-    encoder_depth: int = 2
     linear_mean: bool = False
     minimum_std: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("steps", "train_steps", "width", "depth", "encoder_depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_sizes(steps=self.steps, width=self.width)
         check_minimum_std(self.minimum_std)
-        if self.steps > self.train_steps:
-            raise ConfigError(f"steps is {self.steps}: use at most train_steps = {self.train_steps}")
+        if self.steps > TRAIN_STEPS:
+            raise ConfigError(f"steps is {self.steps}: use at most {TRAIN_STEPS}")
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> DiffusionPolicy:
         """Return the policy with its initial weights."""
@@ -54,7 +50,7 @@ class DiffusionConfig(PolicyConfig):
 
 
 class DiffusionPolicy(DenoisingPolicy):
-    """Predicts the noise in a whitened chunk at each of `train_steps` noise levels."""
+    """Predicts the noise in a whitened chunk at each of `TRAIN_STEPS` noise levels."""
 
     signal: Tensor
     levels: Tensor
@@ -65,14 +61,12 @@ class DiffusionPolicy(DenoisingPolicy):
             action_dim,
             chunk_size,
             width=config.width,
-            depth=config.depth,
-            encoder_depth=config.encoder_depth,
             linear_mean=config.linear_mean,
             minimum_std=config.minimum_std,
         )
         self.config = config
-        self.register_buffer("signal", cosine_signal(config.train_steps), persistent=False)
-        self.register_buffer("levels", ddim_levels(config.steps, config.train_steps), persistent=False)
+        self.register_buffer("signal", cosine_signal(TRAIN_STEPS), persistent=False)
+        self.register_buffer("levels", ddim_levels(config.steps, TRAIN_STEPS), persistent=False)
 
     def imitation_loss(
         self,
@@ -88,9 +82,9 @@ class DiffusionPolicy(DenoisingPolicy):
         noise = base_noise(
             actions.shape[:-2], self.chunk_size, self.action_dim, like=actions, generator=generator
         )
-        level = torch.randint(
-            self.config.train_steps, (len(actions),), generator=generator, device=generator.device
-        ).to(actions.device)
+        level = torch.randint(TRAIN_STEPS, (len(actions),), generator=generator, device=generator.device).to(
+            actions.device
+        )
         signal = self.signal[level, None, None]
         noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
         output = self.network(noisy, self._time(level).unsqueeze(-1), self.condition(obs))
@@ -114,7 +108,7 @@ class DiffusionPolicy(DenoisingPolicy):
         return x
 
     def _time(self, level: Tensor) -> Tensor:
-        return (level.to(self.signal.dtype) + 1.0) / self.config.train_steps
+        return (level.to(self.signal.dtype) + 1.0) / TRAIN_STEPS
 
 
 def ddim_levels(steps: int, train_steps: int) -> Tensor:

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
 from serfn.policies.base import ChunkPolicy, Metrics, PolicyConfig, base_noise, check_temperature
 from serfn.policies.flow_matching import FlowMatchingConfig, FlowMatchingPolicy
-from serfn.policies.networks import ChunkDenoiser, ObservationEncoder, encode
+from serfn.policies.networks import (
+    DENOISER_ENCODER_DEPTH,
+    ChunkDenoiser,
+    ObservationEncoder,
+    check_sizes,
+    encode,
+)
 
 
 @dataclass(frozen=True)
@@ -25,23 +30,17 @@ class DistilledFlowConfig(PolicyConfig):
     Attributes:
         steps: Euler steps of the teacher.
         width: hidden units of each network.
-        depth: hidden layers of each network.
-        encoder_depth: layers of each observation encoder.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in normalised actions.
     """
 
     steps: int = 10
     width: int = 192
-    depth: int = 3
-    encoder_depth: int = 2
     linear_mean: bool = False
     minimum_std: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("steps", "width", "depth", "encoder_depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_sizes(steps=self.steps, width=self.width)
         check_minimum_std(self.minimum_std)
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> DistilledFlowPolicy:
@@ -62,14 +61,12 @@ class DistilledFlowPolicy(ChunkPolicy):
         teacher = FlowMatchingConfig(
             steps=config.steps,
             width=config.width,
-            depth=config.depth,
-            encoder_depth=config.encoder_depth,
             linear_mean=config.linear_mean,
             minimum_std=config.minimum_std,
         )
         self.teacher = FlowMatchingPolicy(teacher, obs_dim, action_dim, chunk_size)
-        self.encoder = ObservationEncoder(obs_dim, config.width, config.encoder_depth)
-        self.student = ChunkDenoiser(config.width, action_dim, chunk_size, config.width, config.depth)
+        self.encoder = ObservationEncoder(obs_dim, config.width, DENOISER_ENCODER_DEPTH)
+        self.student = ChunkDenoiser(config.width, action_dim, chunk_size, config.width)
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Student's chunks [batch, chunk, action], clipped to [-1, 1]."""

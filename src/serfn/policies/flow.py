@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from serfn.core.errors import ConfigError
 from serfn.flows import ConditionalChunkFlow, FlowConfig
 from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
-from serfn.policies.networks import ObservationEncoder, encode
-from serfn.policies.squashed import SquashedPolicy, check_data_preparation
+from serfn.policies.networks import ObservationEncoder, check_sizes, encode
+from serfn.policies.squashed import SquashedPolicy, check_data_noise
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,6 @@ class FlowPolicyConfig(PolicyConfig):
         members: flows of these settings whose mixture is the policy, see `FlowEnsemblePolicy`; 1 is one flow.
         encoder_width: width of the observation's context.
         encoder_depth: layers of the observation encoder.
-        data_limit: imitated actions are clipped to ±this before atanh. Close to one, saturated actions become
-            far outliers in pre-tanh space and the flow spends itself on them.
         data_noise: standard deviation of the dequantisation noise on imitated actions, in normalised units; 0
             is off.
     """
@@ -41,14 +38,16 @@ class FlowPolicyConfig(PolicyConfig):
     members: int = 1
     encoder_width: int = 192
     encoder_depth: int = 2
-    data_limit: float = 0.98
     data_noise: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("base_components", "members", "encoder_width", "encoder_depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        check_data_preparation(self.data_limit, self.data_noise)
+        check_sizes(
+            base_components=self.base_components,
+            members=self.members,
+            encoder_width=self.encoder_width,
+            encoder_depth=self.encoder_depth,
+        )
+        check_data_noise(self.data_noise)
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> SquashedPolicy:
         """Return the policy with its initial weights."""

@@ -6,15 +6,14 @@ Reference: Lipman et al. 2022, arXiv 2210.02747, eqs. 20–23 with σ_min = 0 (s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from serfn.core.errors import ConfigError
 from serfn.flows.whitening import check_minimum_std
 from serfn.policies.base import Metrics, PolicyConfig, base_noise, mean_per_dimension
 from serfn.policies.denoising import DenoisingPolicy
+from serfn.policies.networks import check_sizes
 
 
 @dataclass(frozen=True)
@@ -23,29 +22,19 @@ class FlowMatchingConfig(PolicyConfig):
 
     Attributes:
         steps: Euler steps per sample.
-        prediction: what the network puts out, the velocity or the data point at the path's end.
         width: hidden units of encoder and network.
-        depth: hidden layers of the network.
-        encoder_depth: layers of the observation encoder.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in normalised actions.
     """
 
     steps: int = 10
-    prediction: Literal["velocity", "data"] = "velocity"
     width: int = 192
-    depth: int = 3
-    encoder_depth: int = 2
     linear_mean: bool = False
     minimum_std: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("steps", "width", "depth", "encoder_depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_sizes(steps=self.steps, width=self.width)
         check_minimum_std(self.minimum_std)
-        if self.prediction not in ("velocity", "data"):
-            raise ConfigError(f"prediction is {self.prediction!r}: use 'velocity' or 'data'")
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> FlowMatchingPolicy:
         """Return the policy with its initial weights."""
@@ -61,8 +50,6 @@ class FlowMatchingPolicy(DenoisingPolicy):
             action_dim,
             chunk_size,
             width=config.width,
-            depth=config.depth,
-            encoder_depth=config.encoder_depth,
             linear_mean=config.linear_mean,
             minimum_std=config.minimum_std,
         )
@@ -76,7 +63,7 @@ class FlowMatchingPolicy(DenoisingPolicy):
         *,
         generator: torch.Generator,
     ) -> tuple[Tensor, Metrics]:
-        """Conditional flow matching (eq. 23): squared error against the straight path's velocity or end."""
+        """Conditional flow matching (eq. 23): squared error against the straight path's velocity."""
         mask = valid.unsqueeze(-1)
         end = torch.where(mask, self.whiten(actions, self.center(obs)), torch.zeros_like(actions))
         start = base_noise(
@@ -88,8 +75,7 @@ class FlowMatchingPolicy(DenoisingPolicy):
         time = time.to(actions.device)
         point = torch.lerp(start, end, time.unsqueeze(-1))
         output = self.network(point, time, self.condition(obs))
-        target = end if self.config.prediction == "data" else end - start
-        error = torch.where(mask, (output - target).square(), torch.zeros_like(output))
+        error = torch.where(mask, (output - (end - start)).square(), torch.zeros_like(output))
         loss = mean_per_dimension(error.sum((-2, -1)), valid, self.action_dim)
         return loss, {"flow_matching_mse": loss.detach()}
 
@@ -98,7 +84,5 @@ class FlowMatchingPolicy(DenoisingPolicy):
         x, condition = noise, self.condition(obs)
         step = 1.0 / self.config.steps
         for index in range(self.config.steps):
-            output = self.network(x, x.new_full((1,), index * step), condition)
-            velocity = output if self.config.prediction == "velocity" else (output - x) / (1.0 - index * step)
-            x = x + step * velocity
+            x = x + step * self.network(x, x.new_full((1,), index * step), condition)
         return x

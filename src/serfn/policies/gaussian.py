@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from serfn.core.errors import ConfigError
 from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 from serfn.policies.base import PolicyConfig, base_noise
-from serfn.policies.networks import ObservationEncoder, encode
-from serfn.policies.squashed import SquashedPolicy, check_data_preparation
+from serfn.policies.networks import MLP_DEPTH, ObservationEncoder, check_sizes, encode
+from serfn.policies.squashed import SquashedPolicy, check_data_noise
 
 LOG_STD_LIMIT = 4.0
 """The log standard deviation of whitened actions is softly kept within ± this."""
@@ -27,25 +26,19 @@ class GaussianConfig(PolicyConfig):
 
     Attributes:
         width: hidden units of the network.
-        depth: hidden layers of the network.
-        data_limit: imitated actions are clipped to ±this before atanh.
         data_noise: standard deviation of the dequantisation noise on imitated actions; 0 is off.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
     """
 
     width: int = 192
-    depth: int = 3
-    data_limit: float = 0.98
     data_noise: float = 0.05
     linear_mean: bool = False
     minimum_std: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        check_data_preparation(self.data_limit, self.data_noise)
+        check_sizes(width=self.width)
+        check_data_noise(self.data_noise)
         check_minimum_std(self.minimum_std)
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> GaussianPolicy:
@@ -63,7 +56,7 @@ class GaussianPolicy(SquashedPolicy):
     def __init__(self, config: GaussianConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(config, obs_dim, action_dim, chunk_size)
         self.config = config
-        self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
+        self.encoder = ObservationEncoder(obs_dim, config.width, MLP_DEPTH)
         self.output = nn.Linear(config.width, 2 * chunk_size * action_dim)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)

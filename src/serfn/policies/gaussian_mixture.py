@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from serfn.core.errors import ConfigError
 from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_law import MixtureHead, MixtureLaw
-from serfn.policies.networks import ObservationEncoder, encode
-from serfn.policies.squashed import SquashedPolicy, check_data_preparation
+from serfn.policies.networks import MLP_DEPTH, ObservationEncoder, check_sizes, encode
+from serfn.policies.squashed import SquashedPolicy, check_data_noise
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,6 @@ class GaussianMixtureConfig(PolicyConfig):
     Attributes:
         components: number of Gaussians.
         width: hidden units of the network.
-        depth: hidden layers of the network.
-        data_limit: imitated actions are clipped to ±this before atanh.
         data_noise: standard deviation of the dequantisation noise on imitated actions; 0 is off.
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`).
         minimum_std: floor of the whitening's standard deviation, in pre-tanh units.
@@ -34,17 +31,13 @@ class GaussianMixtureConfig(PolicyConfig):
 
     components: int = 4
     width: int = 192
-    depth: int = 3
-    data_limit: float = 0.98
     data_noise: float = 0.05
     linear_mean: bool = False
     minimum_std: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("components", "width", "depth"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        check_data_preparation(self.data_limit, self.data_noise)
+        check_sizes(components=self.components, width=self.width)
+        check_data_noise(self.data_noise)
         check_minimum_std(self.minimum_std)
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> GaussianMixturePolicy:
@@ -61,7 +54,7 @@ class GaussianMixturePolicy(SquashedPolicy):
     def __init__(self, config: GaussianMixtureConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(config, obs_dim, action_dim, chunk_size)
         self.config = config
-        self.encoder = ObservationEncoder(obs_dim, config.width, config.depth)
+        self.encoder = ObservationEncoder(obs_dim, config.width, MLP_DEPTH)
         self.head = MixtureHead(config.width, config.components, chunk_size, action_dim)
         self.whitening = ChunkWhitening(chunk_size, action_dim, config.minimum_std)
 

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from serfn.core.errors import ConfigError
 from serfn.policies.normalizer import ObservationNormalizer
+
+MLP_DEPTH = 3
+"""Hidden layers of policies that are one perceptron from observation to chunk."""
+
+DENOISER_DEPTH = 3
+"""Hidden layers of a `ChunkDenoiser`."""
+
+DENOISER_ENCODER_DEPTH = 2
+"""Layers of the observation encoder in front of it."""
 
 
 class ObservationEncoder(nn.Sequential):
@@ -29,8 +39,9 @@ class ChunkDenoiser(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, context_dim: int, action_dim: int, chunk_size: int, width: int, depth: int) -> None:
+    def __init__(self, context_dim: int, action_dim: int, chunk_size: int, width: int) -> None:
         super().__init__()
+        depth = DENOISER_DEPTH
         size = chunk_size * action_dim
         self.shape = (chunk_size, action_dim)
         self.input = nn.Linear(size, width)
@@ -52,6 +63,13 @@ class ChunkDenoiser(nn.Module):
         for layer, share in zip(self.hidden, shares[1:], strict=True):
             hidden = hidden + functional.silu(layer(hidden) + share)
         return self.output(hidden).unflatten(-1, self.shape)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise `ConfigError` unless all sizes are at least 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{name} is {size}: it must be at least 1")
 
 
 def encode(normalizer: ObservationNormalizer, encoder: ObservationEncoder, obs: Tensor) -> Tensor:

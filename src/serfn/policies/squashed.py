@@ -29,6 +29,10 @@ from serfn.policies.base import (
 DENSITY_LIMIT = 1.0 - 1e-6
 """Densities are evaluated at |a| ≤ this: beyond it, float32 soon leaves atanh no digits and then no value."""
 
+DATA_LIMIT = 0.98
+"""Imitated actions are clipped to ±this before atanh. Close to one, saturated actions become far outliers in
+pre-tanh space, and the density spends itself on them."""
+
 
 StepLaw = Callable[[Tensor, Tensor], Tensor]
 """Observations and v [..., chunk, action] to a value per step [..., chunk]."""
@@ -36,11 +40,6 @@ StepLaw = Callable[[Tensor, Tensor], Tensor]
 
 class SquashedConfig(Protocol):
     """What a configuration says to a `SquashedPolicy`, whichever law it has."""
-
-    @property
-    def data_limit(self) -> float:
-        """Imitated actions are clipped to ±this before atanh."""
-        ...
 
     @property
     def data_noise(self) -> float:
@@ -68,9 +67,8 @@ class SquashedPolicy(LikelihoodPolicy):
     """
 
     def __init__(self, config: SquashedConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
-        mean_limit = config.data_limit if config.linear_mean else None
+        mean_limit = DATA_LIMIT if config.linear_mean else None
         super().__init__(obs_dim, action_dim, chunk_size, mean_limit=mean_limit)
-        self.data_limit = config.data_limit
         self.data_noise = config.data_noise
 
     @abstractmethod
@@ -105,7 +103,7 @@ class SquashedPolicy(LikelihoodPolicy):
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit the normaliser, the regression if there is one, and the whitening of what it leaves."""
         self.fit_inputs(observations, actions, valid)
-        self.fit_whitening(atanh_clipped(actions, self.data_limit) - self._shift(observations), valid)
+        self.fit_whitening(atanh_clipped(actions, DATA_LIMIT) - self._shift(observations), valid)
 
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Draw chunks [batch, chunk, action]."""
@@ -170,7 +168,7 @@ class SquashedPolicy(LikelihoodPolicy):
         prepared = self.prepare_data(actions, generator=generator)
         log_prob = self._squashed(self.imitation_step_log_prob, obs, prepared, valid)
         loss = mean_per_dimension(-log_prob, valid, self.action_dim)
-        saturated = (prepared.abs() >= self.data_limit).float().mean(-1)
+        saturated = (prepared.abs() >= DATA_LIMIT).float().mean(-1)
         metrics = {
             "nll_per_dim": loss.detach(),
             "saturated_fraction": (saturated * valid).sum() / valid.sum(),
@@ -178,12 +176,12 @@ class SquashedPolicy(LikelihoodPolicy):
         return loss, metrics
 
     def prepare_data(self, actions: Tensor, *, generator: torch.Generator) -> Tensor:
-        """`clip(a + ε, ±data_limit)`, `ε ~ N(0, data_noise²)`: what imitation takes the likelihood of."""
+        """`clip(a + ε, ±DATA_LIMIT)`, `ε ~ N(0, data_noise²)`: what imitation takes the likelihood of."""
         if self.data_noise:
             shape = actions.shape[:-2]
             noise = base_noise(shape, self.chunk_size, self.action_dim, like=actions, generator=generator)
             actions = actions + self.data_noise * noise
-        return actions.clamp(-self.data_limit, self.data_limit)
+        return actions.clamp(-DATA_LIMIT, DATA_LIMIT)
 
     def _squashed(self, law: StepLaw, obs: Tensor, actions: Tensor, valid: Tensor | None) -> Tensor:
         u = atanh_clipped(_cleared(actions, valid), DENSITY_LIMIT)
@@ -201,10 +199,8 @@ class SquashedPolicy(LikelihoodPolicy):
         return 0.0 if self.linear_mean is None else self.linear_mean(self.normalizer(obs))
 
 
-def check_data_preparation(data_limit: float, data_noise: float) -> None:
-    """Raise `ConfigError` unless the two values of a configuration make sense."""
-    if not 0.0 < data_limit < 1.0:
-        raise ConfigError(f"data_limit is {data_limit}: use a number in (0, 1), 0.98 is usual")
+def check_data_noise(data_noise: float) -> None:
+    """Raise `ConfigError` unless the value of a configuration makes sense."""
     if not 0.0 <= data_noise < 1.0:
         raise ConfigError(f"data_noise is {data_noise}: use a number in [0, 1), 0.05 is usual")
 

@@ -29,7 +29,6 @@ def _with_data_settings(policy: PolicyConfig, preset: PolicyConfig) -> PolicyCon
     settings = {
         name: getattr(source, name)
         for name, source in (
-            ("data_limit", preset),
             ("data_noise", preset),
             ("linear_mean", preset),
             ("minimum_std", floor),
