@@ -19,6 +19,7 @@ from serfn.robot.adapters.lerobot import LeRobotRobot
 from serfn.robot.adapters.simulated import SimulatedRobot
 from serfn.robot.clock import ManualClock
 from serfn.robot.contract import Referee, Robot, RobotError, SceneReset, read_vector
+from serfn.robot.health import health_of, unfit
 from serfn.robot.limits import default_limits
 from serfn.robot.safety import SafetySupervisor
 
@@ -274,6 +275,15 @@ def test_a_supervisor_can_start_on_it(robot: Robot, clock: ManualClock) -> None:
     start = supervisor.start(robot.get_observation(), clock.now())
     assert len(start) == robot.info.action.dim
     assert supervisor.cause is None
+    robot.disconnect()
+
+
+def test_it_is_well_or_says_nothing(robot: Robot) -> None:
+    robot.connect()
+    for complete in (True, False):
+        health = health_of(robot, complete=complete)
+        assert set(health) <= {*robot.info.action.names, *robot.action_features, "wrist.pos", "wrist"}
+        assert unfit(health) == {}
     robot.disconnect()
 
 

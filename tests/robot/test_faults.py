@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from serfn.robot.adapters.impairments import Fault, Impairments
 from serfn.robot.chunk_buffer import ChunkDecision, ExecutionConfig
 from serfn.robot.clock import ManualClock
-from serfn.robot.contract import OperatorEvent, RobotError
+from serfn.robot.contract import OperatorEvent, RobotError, Verdict
+from serfn.robot.health import JointHealth
 from serfn.robot.inference import InlineInference
 from serfn.robot.recording import EpisodeHeader, QueuedSink
 from serfn.robot.safety import Intervention
@@ -74,7 +76,7 @@ def assert_stopped(rig: Any, report: Any, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "cause"),
     [
-        ("freeze", "stale_observation"),
+        ("freeze", "stall"),
         ("nan", "stale_observation"),
         ("timeout", "robot_error"),
         ("over_current", "over_current"),
@@ -106,6 +108,41 @@ def test_a_blocked_joint_stops_the_hand_and_is_relieved(make_rig: Any) -> None:
     assert_stopped(rig, report, "stall")
     assert "joint1.pos" in report.cause.detail
     assert rig.robot.sent[-1][1] == pytest.approx(0.0, abs=1e-6), "the command goes where the joint is"
+
+
+@pytest.mark.parametrize("state", ["overloaded", "rebooted", "hot", "offline", "fault"])
+def test_a_motor_that_its_driver_reports_stops_the_hand(make_rig: Any, state: Any) -> None:
+    rig = make_rig(max_steps=100)
+    judged: list[int] = []
+
+    class Latch:
+        def judge(self, observation: Any) -> Any:
+            judged.append(1)
+            if len(judged) == 20:
+                rig.robot.faults["joint1.pos"] = JointHealth(state, "motor 4", "what the driver says")
+            return Verdict()
+
+    rig.loop._referee = Latch()
+    report = rig.run()
+    assert report.steps <= 22
+    assert report.cause.kind == "motor_fault"
+    assert re.search(r"motor 4 of joint 'joint1.pos' .*'what the driver says'; \w+", report.cause.detail)
+    assert rig.supervisor.at_rest
+    with rig.supervised, pytest.raises(RobotError, match=r"motor 4 of joint 'joint1\.pos'"):
+        rig.supervisor.release()
+        rig.loop.run_episode(EpisodeHeader(1, "fake"))
+    rig.robot.connect()
+    assert rig.robot.recover(["joint1.pos"]) == ["joint 'joint1.pos' was reset"]
+    rig.robot.disconnect()
+    assert rig.run().ending.reason == "time_limit"
+
+
+def test_a_motor_that_goes_on_with_a_warning_is_noted_once(make_rig: Any) -> None:
+    rig = make_rig()
+    rig.robot.faults["joint0.pos"] = JointHealth("fault", "motor 1", "input_voltage (0x01)", drives=True)
+    assert rig.run().ending.reason == "time_limit"
+    assert rig.supervisor.counts["motor:warning"] == 1
+    assert any("input_voltage" in event.detail for event in rig.supervisor.events)
 
 
 def test_a_stuck_sensor_of_one_joint_is_found_as_a_stall(make_rig: Any) -> None:
@@ -202,8 +239,6 @@ def test_an_interruption_ends_the_record_and_parks_the_hand(make_rig: Any, error
         def judge(self, observation: Any) -> Any:
             if len(rig.sink.steps) == 9:
                 raise error
-            from serfn.robot.contract import Verdict
-
             return Verdict()
 
     rig = make_rig(referee=Broken())

@@ -19,6 +19,7 @@ from serfn.cli.overrides import override
 from serfn.cli.parsing import Group
 from serfn.cli.progress import make_progress
 from serfn.cli.relabel import relabel
+from serfn.cli.robot_recover import recover
 from serfn.cli.train import Assignments
 from serfn.core.config import load_config
 from serfn.core.errors import ConfigError, DataError
@@ -227,7 +228,14 @@ def limits(
 
 ROBOT = Group(
     "Run and fine-tune a policy on a robot, real or simulated; check the robot, its limits and its labels.",
-    {"run": run, "learn": learn, "check": check, "limits": limits, "relabel": relabel},
+    {
+        "run": run,
+        "learn": learn,
+        "check": check,
+        "limits": limits,
+        "recover": recover,
+        "relabel": relabel,
+    },
 )
 
 

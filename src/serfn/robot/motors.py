@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Literal
 
 import numpy as np
@@ -65,14 +66,21 @@ class MotorGuard:
         if self._stall is not None:
             positions = read_vector(observation, info.position_keys)
             if (joint := self._stall.stalled(positions, command, now_s)) is not None:
-                return "stall", f"joint '{joint}' does not follow its command"
+                return "stall", (
+                    f"joint '{joint}' does not follow its command: it is blocked, its motor is off, or its "
+                    "sensor is stuck"
+                )
         return None
 
 
 class StallDetector:
-    """Watches the distance between command and measurement of every joint.
+    """Watches how far every joint moves in a window of time, and how far it is from its command.
 
-    A joint that is blocked, disconnected or whose sensor is stuck looks the same.
+    Speed is judged by the range of all readings of the window: a blocked joint whose quantised encoder
+    toggles between two ticks has a speed between neighbouring readings, and none over the window. A joint is
+    stalled if it has stood still for the whole window while its command was too far away all the time, or
+    moved on by twice the distance allowed, as when it swings about the place where the joint hangs. A joint
+    that is blocked, switched off or whose sensor is stuck looks the same.
 
     Args:
         limits: When a joint counts as stalled.
@@ -86,9 +94,7 @@ class StallDetector:
 
     def reset(self) -> None:
         """Forget what was measured."""
-        self._positions = np.full(len(self._names), np.nan)
-        self._since_s = np.full(len(self._names), np.nan)
-        self._time_s = np.nan
+        self._window: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
 
     def stalled(self, positions: np.ndarray, command: np.ndarray, now_s: float) -> str | None:
         """Return the name of a stalled joint, or None.
@@ -98,11 +104,18 @@ class StallDetector:
             command: Last command `[action]`.
             now_s: Time of the measurement in seconds.
         """
-        elapsed_s = max(now_s - self._time_s, 1e-6)
-        # The first measurement has no speed: NaN compares as not still.
-        still = np.abs(positions - self._positions) < self._limits.speed * elapsed_s
-        still &= np.abs(command - positions) > self._limits.error
-        self._since_s = np.where(still, np.where(np.isnan(self._since_s), now_s, self._since_s), np.nan)
-        self._positions, self._time_s = positions, now_s
-        lasting = now_s - self._since_s + _ROUND_OFF_S >= self._limits.seconds
-        return self._names[int(np.argmax(lasting))] if lasting.any() else None
+        limits, window = self._limits, self._window
+        window.append((now_s, positions, command))
+        begin_s = now_s - limits.seconds + _ROUND_OFF_S
+        # The window begins with the last reading that is old enough.
+        while len(window) > 1 and window[1][0] <= begin_s:
+            window.popleft()
+        if window[0][0] > begin_s:
+            return None
+        measured = np.array([item[1] for item in window])
+        commands = np.array([item[2] for item in window])
+        still = np.ptp(measured, axis=0) < limits.speed * limits.seconds
+        far = (np.abs(commands - measured) > limits.error).all(axis=0)
+        moved_on = np.ptp(commands, axis=0) > 2.0 * limits.error
+        stalled = still & (far | moved_on)
+        return self._names[int(np.argmax(stalled))] if stalled.any() else None

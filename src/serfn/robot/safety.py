@@ -2,15 +2,15 @@
 
 Each control step it looks at the measurement (`observe`) and turns what is wanted into what may be sent
 (`command`). It keeps commands in the envelope, holds the robot when measurements or proposals are missing,
-and latches a stop on over-current, over-temperature, a stall, a robot that does not answer, or a person's
-request. A latched supervisor only brakes; a person must release it.
+and latches a stop on a fault that the driver reports, over-current, over-temperature, a stall, a robot that
+does not answer, or a person's request. A latched supervisor only brakes; a person must release it.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal
@@ -19,11 +19,13 @@ import numpy as np
 
 from serfn.robot.contract import Observation, RobotError, RobotInfo, read_vector
 from serfn.robot.envelope import Envelope
+from serfn.robot.health import JointHealth, describe, unfit
 from serfn.robot.limits import SafetyLimits
 from serfn.robot.motors import MotorGuard
 from serfn.robot.watchdog import Tier, Watchdog
 
 StopKind = Literal[
+    "motor_fault",
     "over_current",
     "over_temperature",
     "stall",
@@ -75,7 +77,7 @@ class StopCause:
     @property
     def overload(self) -> bool:
         """Whether the motors must be relieved: the command yields to where the joints are."""
-        return self.kind in ("over_current", "over_temperature", "stall")
+        return self.kind in ("motor_fault", "over_current", "over_temperature", "stall")
 
 
 @dataclass(frozen=True)
@@ -184,15 +186,31 @@ class SafetySupervisor:
         if not np.isfinite(read_vector(observation, self._health_keys)).all():
             self.counts["observation:not_finite"] += 1
             return False
-        if self._frozen(read_vector(observation, self._moving_keys), now_s):
+        repeats = self._repeats(read_vector(observation, self._moving_keys), now_s)
+        # Where the robot tells its own time, repeated readings of a later time say that nothing moved.
+        self._nothing_moves = repeats and time_key is not None
+        if not repeats or self._nothing_moves:
+            self._measured_s = measured_s
+            if broken := self._motors.check(observation, self._envelope.position, now_s):
+                self.stop(*broken, now_s)
+        if repeats:
             self.counts["observation:frozen"] += 1
             return False
-        self._measured_s = measured_s
         self._observation = observation
         self._observation_dog.feed(min(measured_s, now_s))
-        if broken := self._motors.check(observation, self._envelope.position, now_s):
-            self.stop(*broken, now_s)
         return True
+
+    def check_health(self, health: Mapping[str, JointHealth], now_s: float) -> None:
+        """Stop if a driver reports a motor that must not be driven; note those that go on with a warning."""
+        if bad := unfit(health):
+            joint = next(iter(bad))
+            self.stop("motor_fault", describe(joint, bad[joint], self.info.name), now_s)
+        for joint, known in health.items():
+            if known.drives and known.state != "ok" and self._warned.get(joint) != known:
+                self._warned[joint] = known
+                self.counts["motor:warning"] += 1
+                text = describe(joint, known, self.info.name)
+                self.events.append(SafetyEvent(now_s, UNTOUCHED, text))
 
     def blind(self, now_s: float) -> bool:
         """Whether the newest sound measurement is too old to act on."""
@@ -275,6 +293,8 @@ class SafetySupervisor:
         self._proposal_dog = Watchdog(self.limits.policy_watchdog, now_s)
         self._sent_dog = Watchdog(self.limits.observation_watchdog, now_s)
         self._measured_s = -math.inf
+        self._nothing_moves = False
+        self._warned: dict[str, JointHealth] = {}
         self._seen, self._seen_command, self._seen_s = np.empty(0), self.position, now_s
         self._motors.reset()
 
@@ -330,7 +350,12 @@ class SafetySupervisor:
             bits |= Intervention.HELD
         if tier is Tier.STOP:
             age_s = self._observation_dog.age_s(now_s)
-            self.stop("stale_observation", f"no sound measurement for {age_s:.2f} s", now_s)
+            if self._nothing_moves:
+                still_s = now_s - self._seen_s
+                why = "the motors are off or blocked, or the sensors are stuck"
+                self.stop("stall", f"no joint has moved for {still_s:.2f} s though commanded: {why}", now_s)
+            else:
+                self.stop("stale_observation", f"no sound measurement for {age_s:.2f} s", now_s)
         tier = self._proposal_dog.tier(now_s)
         if tier > Tier.OK:
             self.counts[f"proposal:{tier.name.lower()}"] += 1
@@ -339,7 +364,7 @@ class SafetySupervisor:
             self.stop("no_proposal", f"nothing to execute for {age_s:.2f} s", now_s)
         return bits if self._cause is None else bits | Intervention.STOPPED
 
-    def _frozen(self, measured: np.ndarray, now_s: float) -> bool:
+    def _repeats(self, measured: np.ndarray, now_s: float) -> bool:
         """Whether measurements repeat bit for bit although the command has moved."""
         moved = np.abs(self._envelope.position - self._seen_command).max() > self.limits.frozen_distance
         if moved and np.array_equal(measured, self._seen):

@@ -10,6 +10,7 @@ import numpy as np
 
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Observation, Robot, RobotError, read_vector
+from serfn.robot.health import describe, health_of, unfit
 from serfn.robot.limits import describe_limits
 from serfn.robot.safety import Intervention, SafetySupervisor
 from serfn.robot.timing import Pace
@@ -101,8 +102,12 @@ class SupervisedRobot:
         """Begin to move from where the robot is.
 
         Raises:
-            RobotError: It does not answer, is stopped, or stands outside its limits.
+            RobotError: It does not answer, is stopped, stands outside its limits, or its driver reports a
+                fault.
         """
+        if bad := unfit(health_of(self.robot, complete=True)):
+            joint, health = next(iter(bad.items()))
+            raise RobotError(describe(joint, health, self.robot.info.name))
         observation = self.robot.get_observation()
         state = read_vector(observation, self.robot.info.state_keys)
         if not np.isfinite(state).all():
@@ -121,8 +126,11 @@ class SupervisedRobot:
         """
         try:
             observation = self.robot.get_observation()
+            self._look_at_health(now_s)
             fresh = self.supervisor.observe(observation, now_s)
         except RobotError as error:
+            # Before the robot counts as silent: one motor that is gone takes the answers of all with it.
+            self._look_at_health(now_s)
             self.supervisor.not_read(error, now_s)
             return False
         if fresh:
@@ -197,6 +205,12 @@ class SupervisedRobot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _look_at_health(self, now_s: float) -> None:
+        try:
+            self.supervisor.check_health(health_of(self.robot), now_s)
+        except RobotError:
+            self.supervisor.counts["robot:health_not_read"] += 1
 
     def _keep(self, observation: Observation, state: np.ndarray) -> None:
         self.observation = state.astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serfn.robot.contract import Feature, RobotInfo
+from serfn.robot.health import JointHealth
 
 
 class DescribedRobot:
@@ -26,3 +27,7 @@ class DescribedRobot:
     def action_features(self) -> Mapping[str, Feature]:
         """See `Robot`."""
         return dict.fromkeys(self._info.action.names, float)
+
+    def health(self, *, complete: bool = False) -> Mapping[str, JointHealth]:
+        """See `serfn.robot.health.ReportsHealth`; nothing is known, unless an adapter asks its driver."""
+        return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from serfn.robot.contract import (
     Verdict,
     action_vector,
 )
+from serfn.robot.health import JointHealth
 
 _TIME_CONSTANT_S = 0.03
 _TEMPERATURE_C, _CURRENT_MA_PER_RAD = 35.0, 300.0
@@ -27,7 +28,8 @@ _TEMPERATURE_C, _CURRENT_MA_PER_RAD = 35.0, 300.0
 class FakeRobot(DescribedRobot):
     """A few joints in [-1, 1] rad that follow their targets with a first-order lag, and fail as told.
 
-    `sent` keeps every command; a joint that is `blocked` does not move.
+    `sent` keeps every command; a joint that is `blocked` does not move; `faults` has what its driver
+    reports, by joint, until `recover` clears it.
 
     Args:
         clock: Clock of the loop.
@@ -79,6 +81,7 @@ class FakeRobot(DescribedRobot):
         self._time_s = clock.now()
         self.sent: list[np.ndarray] = []
         self.blocked = np.zeros(joints, np.bool_)
+        self.faults: dict[str, JointHealth] = {}
 
     @property
     def observation_features(self) -> Mapping[str, Feature]:
@@ -136,6 +139,16 @@ class FakeRobot(DescribedRobot):
         self._targets = np.clip(targets, self._info.action.low, self._info.action.high)
         self.sent.append(self._targets)
         return dict(zip(self._info.action.names, self._targets.tolist(), strict=True))
+
+    def health(self, *, complete: bool = False) -> Mapping[str, JointHealth]:
+        """See `ReportsHealth`."""
+        self._require_connection()
+        return dict.fromkeys(self._info.action.names, JointHealth("ok")) | self.faults
+
+    def recover(self, joints: Sequence[str]) -> Sequence[str]:
+        """See `Recovers`."""
+        self._require_connection()
+        return [f"joint '{joint}' was reset" for joint in joints if self.faults.pop(joint, None)]
 
     def disconnect(self) -> None:
         """See `Robot`."""

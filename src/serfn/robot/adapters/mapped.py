@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from serfn.robot.contract import (
     action_vector,
     read_vector,
 )
+from serfn.robot.health import JointHealth, Recovers, health_of
 
 HELD_TOLERANCE_RAD = 0.05
 """How far from its angle a held joint may stand at the start."""
@@ -128,6 +129,18 @@ class MappedRobot(DescribedRobot):
         sent = self._map.to_policy(read_vector(answer, self._names))[~self._is_held]
         return dict(zip(self._info.action.names, sent.tolist(), strict=True))
 
+    def health(self, *, complete: bool = False) -> Mapping[str, JointHealth]:
+        """See `ReportsHealth`; by the policy's names, as the robot's own where the policy has none."""
+        known = health_of(self._robot, complete=complete)
+        return {self._policy_name(joint): health for joint, health in known.items()}
+
+    def recover(self, joints: Sequence[str]) -> Sequence[str]:
+        """See `Recovers`."""
+        if not isinstance(self._robot, Recovers):
+            return [f"robot '{self._robot.name}' clears no faults: see its own tools"]
+        own = {self._policy_name(name): name for name in self._robot.info.action.names}
+        return self._robot.recover([own.get(joint, joint) for joint in joints])
+
     def disconnect(self) -> None:
         """See `Robot`."""
         self._robot.disconnect()
@@ -135,6 +148,9 @@ class MappedRobot(DescribedRobot):
     def row(self, name: str) -> JointRow:
         """Return the row of a command."""
         return next(row for row in self._map.joints if row.policy == name)
+
+    def _policy_name(self, own: str) -> str:
+        return dict(zip(self._names, (row.policy for row in self._map.joints), strict=True)).get(own, own)
 
     def _hold(self, targets: np.ndarray) -> None:
         """Hold the joints that the policy does not command where they are driven to, `targets` [joint]."""

@@ -1,7 +1,7 @@
 """The ORCA hand through its driver `orca_core`, or the driver's own mock of the hand.
 
 The driver speaks degrees; this adapter speaks radians. A reading costs two transactions on the bus (joint
-positions, motor currents), a third once a second (temperatures).
+positions, motor currents), a third once a second (temperatures); faults are asked for a few motors at a time.
 """
 
 # pyright: reportMissingImports=false
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,8 +19,10 @@ import numpy as np
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec
 from serfn.robot.adapters.described import DescribedRobot
+from serfn.robot.adapters.orca_health import OrcaHealth
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Action, Feature, Observation, RobotError, RobotInfo, action_vector
+from serfn.robot.health import JointHealth
 
 _Answer = TypeVar("_Answer")
 _TEMPERATURE_PERIOD_S = 1.0
@@ -80,6 +82,11 @@ class OrcaRobot(DescribedRobot):
         names = tuple(f"{joint}.pos" for joint in self._joints)
         motors = [config.motor_to_joint_dict[motor] for motor in config.motor_ids]
         self._motor_joints = tuple(motors)
+        self._health = OrcaHealth(
+            hand,
+            {motor: f"{joint}.pos" for motor, joint in zip(config.motor_ids, motors, strict=True)},
+            control_hz,
+        )
         state_keys = names + self._keys("vel") + self._keys("target")
         rest = np.radians([config.neutral_position[joint] for joint in self._joints])
         self._info = RobotInfo(
@@ -128,6 +135,7 @@ class OrcaRobot(DescribedRobot):
             if not opened:
                 raise RobotError(f"the ORCA hand cannot be reached: {message}; check power, cable and port")
             try:
+                self._ask("read_stop_mask", self._health.opened)
                 if calibrate or self.is_calibrated:
                     self._ask("init_joints", lambda: self._hand.init_joints(move_to_neutral=False))
             except RobotError:
@@ -171,6 +179,16 @@ class OrcaRobot(DescribedRobot):
         self._ask("set_joint_positions", lambda: self._hand.set_joint_positions(degrees))
         self._target = sent
         return dict(zip(self._info.action.names, sent.tolist(), strict=True))
+
+    def health(self, *, complete: bool = False) -> Mapping[str, JointHealth]:
+        """See `ReportsHealth`; by action name."""
+        self._require_connection()
+        return self._ask("read_hardware_error", lambda: self._health.ask(complete=complete))
+
+    def recover(self, joints: Sequence[str]) -> Sequence[str]:
+        """See `Recovers`; reboots the motors, each of which takes up to a second."""
+        self._require_connection()
+        return self._ask("reboot_motor", lambda: self._health.recover(joints))
 
     def disconnect(self) -> None:
         """See `Robot`; switches the motors off."""
