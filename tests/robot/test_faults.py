@@ -1,4 +1,4 @@
-"""The fault table of docs/robot.md: whatever goes wrong, the hand ends in a defined state."""
+"""The fault table of docs/robot-safety.md: whatever goes wrong, the hand ends in a defined state."""
 
 from __future__ import annotations
 

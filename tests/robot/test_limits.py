@@ -105,7 +105,7 @@ def test_a_misspelt_key_names_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_is_a_limits_file() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "robot.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "robot-safety.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     limits = from_dict(SafetyLimits, tomllib.loads(example))
     assert limits.stall is not None

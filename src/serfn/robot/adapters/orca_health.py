@@ -126,5 +126,7 @@ class OrcaHealth:
         conditions = client.canonical_faults(stopped or raw)
         states: list[HealthState] = [state for word, state in _STATES if word in conditions]
         drives = not stopped and "encoder" not in client.canonical_faults(raw)
-        self._known[motor] = JointHealth(states[0] if states else "fault", name, f"{flags} (0x{raw:02X})", drives)
+        self._known[motor] = JointHealth(
+            states[0] if states else "fault", name, f"{flags} (0x{raw:02X})", drives
+        )
         return True
