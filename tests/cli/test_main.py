@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from serfn.cli.main import COMMANDS, main
+from serfn.core.errors import ConfigError
 from serfn.data.episode import EpisodeBuilder
 from serfn.data.formats.npz import save_npz
 from serfn.rollout.environments import make_env, task_spec
+from serfn.tasks.registry import task, tasks
+from serfn.training.config import TrainConfig
 
 ENVIRONMENT = "Pendulum-v1"
 TINY = [

@@ -96,7 +96,7 @@ def test_a_task_of_another_package_has_a_preset_and_keeps_its_name(tmp_path: Pat
         RewardConfig(),
     )
     assert config == preset_for_environment(place, "demo", None)
-    with pytest.raises(ConfigError, match="is no serfn.tasks.registry.Task"):
+    with pytest.raises(ConfigError, match="it is no "):
         preset("serfn.tasks.registry:register_envs", "demo")
     with pytest.raises(ConfigError, match="did you mean 'cube'"):
         preset("cub", "demo")
