@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
-import gymnasium
 import numpy as np
 
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.progress import SILENT, Progress
 from serfn.core.registry import attribute
 from serfn.core.seeding import generator, torch_seed
-from serfn.data.episode import Episode, EpisodeBuilder
+from serfn.data.episode import Episode
 from serfn.data.formats.npz import save_npz
 from serfn.rollout.environments import make_env, task_spec
+from serfn.rollout.guarded import GuardedEnv
+from serfn.rollout.loop import Demonstrator, EpisodeRun, Recorder, run_alone
 from serfn.tasks.registry import Task, env_of_task
 from serfn.tasks.registry import task as find_task
 
 PART = "demonstrations"
 """Name under which collection reports its progress."""
-
-
-class Demonstrator(Protocol):
-    """Acts step by step for one episode."""
-
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """Return the action `[action]` in physical units for one observation `[obs]`."""
-        ...
 
 
 def collect(
@@ -94,27 +87,13 @@ def collect(
     return recorded
 
 
-def _record(env: gymnasium.Env, task: Task, seed: int, number: int) -> Episode:
+def _record(env: GuardedEnv, task: Task, seed: int, number: int) -> Episode:
     demonstrator = _make_demonstrator(task, generator(seed, "demonstrator", number))
+    recorder = Recorder()
     # Gymnasium's seeds are 32-bit by convention.
-    env_seed = torch_seed(seed, "demonstration", number) % 2**31
-    observation, _ = env.reset(seed=env_seed)
-    space = cast(gymnasium.spaces.Box, env.action_space)
-    builder = EpisodeBuilder(len(observation), space.shape[0], seed=env_seed)
-    while True:
-        action = np.clip(demonstrator.act(observation), space.low, space.high).astype(np.float32)
-        following, reward, terminated, truncated, info = env.step(action)
-        builder.append(observation, action, float(reward), chunk_start=True)
-        observation = following
-        if terminated or truncated:
-            success = info.get("is_success")
-            return builder.finish(
-                observation,
-                terminated=bool(terminated),
-                truncated=bool(truncated) and not terminated,
-                success=None if success is None else bool(success),
-                metrics={name: float(value) for name, value in info.get("episode_metrics", {}).items()},
-            )
+    run = EpisodeRun(env, torch_seed(seed, "demonstration", number) % 2**31, [recorder])
+    run_alone(run, demonstrator)
+    return recorder.episode(run)
 
 
 def _make_demonstrator(task: Task, rng: np.random.Generator) -> Demonstrator:

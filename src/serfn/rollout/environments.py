@@ -9,45 +9,19 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.spaces.utils import flatdim, flatten
+from gymnasium.spaces.utils import flatdim
 
 from serfn.core.errors import SerfnError
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
+from serfn.rollout.guarded import GuardedEnv, first_line, own_failure
 from serfn.tasks.registry import register_env, task_of_env
 
 DEFAULT_CONTROL_HZ = 20.0
 """Control rate of an environment whose metadata has no `render_fps`."""
 
 
-class FlatFloatObservation(gymnasium.ObservationWrapper):
-    """Flatten Box or (nested) Dict observations to one float32 vector `[obs]`.
-
-    The order of a Dict is Gymnasium's own (`gymnasium.spaces.utils.flatten`): the space's key order, which is
-    alphabetical when the space was made from a plain dict.
-
-    Args:
-        env: Environment to wrap.
-        env_id: What it was made from, with its package in front if it was given (Gymnasium's own record
-            forgets that); None is the id of Gymnasium's record.
-
-    Raises:
-        SerfnError: The observation space holds something that is not a vector of numbers.
-    """
-
-    def __init__(self, env: gymnasium.Env, env_id: str | None = None) -> None:
-        super().__init__(env)
-        self.env_id = env_id
-        _require_vectors(env.observation_space, "observation")
-        size = flatdim(env.observation_space)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-
-    def observation(self, observation: Any) -> np.ndarray:
-        """Return the observation as `[obs]`, float32."""
-        return np.asarray(flatten(self.env.observation_space, observation), np.float32)
-
-
-def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
-    """Make a Gymnasium environment with flat float32 observations.
+def make_env(env_id: str, **kwargs: Any) -> GuardedEnv:
+    """Make a Gymnasium environment with flat float32 observations, whose every call is guarded.
 
     Args:
         env_id: Registered id; `package:Id` imports the package that registers it first, as in
@@ -67,43 +41,35 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
         env = gymnasium.make(env_id if entry is None else entry.env_id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise SerfnError(
-            f"environment '{env_id}' cannot be made: {_first_line(error)}; check the id, and name the "
+            f"environment '{env_id}' cannot be made: {first_line(error)}; check the id, and name the "
             "package that registers it in front, as in gymnasium_robotics:AdroitHandDoor-v1"
         ) from error
     except (TypeError, ValueError) as error:
         if not kwargs:
-            raise _own_failure(env_id, error) from error
+            raise own_failure(env_id, error) from error
         raise SerfnError(
-            f"environment '{env_id}' refuses the options {kwargs}: {_first_line(error)}; correct them"
+            f"environment '{env_id}' refuses the options {kwargs}: {first_line(error)}; correct them"
         ) from error
     except Exception as error:
-        raise _own_failure(env_id, error) from error
+        raise own_failure(env_id, error) from error
     try:
         _require_bounded_actions(env.action_space)
-        return FlatFloatObservation(env, env_id)
+        _require_vectors(env.observation_space, "observation")
+        return GuardedEnv(env, env_id)
     except SerfnError:
-        env.close()
+        GuardedEnv(env, env_id).close()
         raise
 
 
-def try_out(env: gymnasium.Env) -> None:
-    """Reset an environment made by `make_env` and take one step, so that it fails now rather than in an hour.
+def try_out(env: GuardedEnv) -> None:
+    """Reset an environment and take one step, so that it fails now rather than in an hour.
 
     Raises:
-        SerfnError: The environment raises, or returns observations that its observation space does not have.
+        EnvironmentCallError: The environment raises, or returns what its spaces do not have.
     """
     space = _require_bounded_actions(env.action_space)
-    name = getattr(env, "env_id", None) or type(env.unwrapped).__name__
-    try:
-        observation, _ = env.reset(seed=0)
-        env.step(((space.low + space.high) / 2).astype(space.dtype))
-    except Exception as error:
-        raise _own_failure(name, error) from error
-    if observation.shape != env.observation_space.shape:
-        raise SerfnError(
-            f"environment '{name}' returns observations of shape {observation.shape}, its observation space "
-            f"says {env.observation_space.shape}; correct the environment"
-        )
+    env.reset(seed=0)
+    env.step(((space.low + space.high) / 2).astype(space.dtype))
 
 
 def task_spec(env: gymnasium.Env) -> TaskSpec:
@@ -173,18 +139,3 @@ def _prefer_offscreen_rendering() -> None:
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if sys.platform == "linux" and not display:
         os.environ.setdefault("MUJOCO_GL", "egl")
-
-
-def _own_failure(env_id: str, error: Exception) -> SerfnError:
-    """Environments are other people's code: whatever they raise is theirs to be put right."""
-    kind, words = type(error).__name__, _first_line(error)
-    reason = kind if words == kind else f"{kind}: {words}"
-    return SerfnError(
-        f"environment '{env_id}' fails in its own code ({reason}); check the id and options, and that its "
-        "package supports the installed versions of gymnasium and mujoco"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import gymnasium
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from serfn.core.errors import SerfnError
 from serfn.core.protocols import ChunkActor
 from serfn.rollout.environments import task_spec
+from serfn.rollout.guarded import GuardedEnv
+from serfn.rollout.loop import EpisodeRun, Step, Watcher, run_together
 
 _GAP = 4
 _CAPTION_HEIGHT = 36
@@ -36,15 +36,34 @@ class Rehearsal:
     success: bool | None
 
 
-def rehearse(env: gymnasium.Env, actor: ChunkActor, *, seed: int) -> Rehearsal:
+class _Camera(Watcher):
+    """Renders the frames that are shown, known by the number of steps before them."""
+
+    def __init__(self, shown: set[int], rate_hz: float) -> None:
+        self.frames: list[Frame] = []
+        self._shown = shown
+        self._rate_hz = rate_hz
+
+    def began(self, run: EpisodeRun) -> None:
+        self._look(run)
+
+    def stepped(self, run: EpisodeRun, step: Step) -> None:
+        self._look(run)
+
+    def _look(self, run: EpisodeRun) -> None:
+        if run.steps in self._shown:
+            self.frames.append(Frame(run.steps / self._rate_hz, run.env.render()))
+
+
+def rehearse(env: GuardedEnv, actor: ChunkActor, *, seed: int) -> Rehearsal:
     """Run one episode without rendering; `record_frames` with the same seed shows the same episode."""
-    *_, (length, info) = _steps(env, actor, seed)
-    outcome = info.get("is_success", info.get("success"))
-    return Rehearsal(length, None if outcome is None else bool(outcome))
+    run = EpisodeRun(env, seed)
+    run_together([run], actor, batch=1)
+    return Rehearsal(run.steps, run.success)
 
 
 def record_frames(
-    env: gymnasium.Env, actor: ChunkActor, *, seed: int, length: int | None = None, count: int = 6
+    env: GuardedEnv, actor: ChunkActor, *, seed: int, length: int | None = None, count: int = 6
 ) -> list[Frame]:
     """Run one episode and return `count` frames spread over it, the first and the last included.
 
@@ -66,23 +85,9 @@ def record_frames(
     if length is None:
         length = rehearse(env, actor, seed=seed).length
     shown = set(np.linspace(0, length, count).round().astype(int).tolist())
-    return [Frame(step / rate_hz, _render(env)) for step, _ in _steps(env, actor, seed) if step in shown]
-
-
-def _steps(env: gymnasium.Env, actor: ChunkActor, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Run an episode and yield the number of steps done, from 0, with `info`, after each of them."""
-    observation, info = env.reset(seed=seed)
-    actor.reset(seed)
-    step, over = 0, False
-    yield step, info
-    while not over:
-        chunk = actor.act(np.asarray(observation, np.float32)[None])[0]
-        for action in chunk[: actor.n_action_steps]:
-            observation, _, terminated, truncated, info = env.step(action)
-            step, over = step + 1, bool(terminated or truncated)
-            yield step, info
-            if over:
-                break
+    camera = _Camera(shown, rate_hz)
+    run_together([EpisodeRun(env, seed, [camera])], actor, batch=1)
+    return camera.frames
 
 
 def save_film_strip(frames: Sequence[Frame], path: Path, *, frame_width: int = 240) -> None:
@@ -113,18 +118,3 @@ def save_film_strip(frames: Sequence[Frame], path: Path, *, frame_width: int = 2
         caption = f"{frame.time_s:.{decimals}f} s"
         draw.text((left + 2, frame_height + 2), caption, fill=(128, 128, 128, 255), font=font)
     strip.save(path)
-
-
-def _render(env: gymnasium.Env) -> np.ndarray:
-    try:
-        image = env.render()
-    except Exception as error:  # OpenGL bindings raise whatever their platform gives them
-        raise SerfnError(
-            f"the environment cannot render here ({type(error).__name__}: {error}); on a machine without a "
-            "display set MUJOCO_GL=egl or MUJOCO_GL=osmesa, or skip the film"
-        ) from error
-    if not isinstance(image, np.ndarray):
-        raise SerfnError(
-            f"the environment renders {type(image).__name__}; make it with render_mode='rgb_array'"
-        )
-    return image

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
-
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
 from serfn.rollout.environments import make_env, task_spec
+from serfn.rollout.guarded import GuardedEnv
 
 
 class Simulations:
@@ -34,21 +33,21 @@ class Simulations:
         self.threads = threads
         self._options = options if plant is None else {**options, "plant": plant}
         self._count = count
-        self._envs: list[gymnasium.Env] = []
+        self._envs: list[GuardedEnv] = []
 
     @property
     def task(self) -> TaskSpec:
         """What the environments ask for."""
         return task_spec(self.up_to(1)[0])
 
-    def up_to(self, episodes: int) -> list[gymnasium.Env]:
+    def up_to(self, episodes: int) -> list[GuardedEnv]:
         """Return environments for `episodes` episodes, as many as are allowed to run side by side."""
         wanted = min(episodes, self._count)
         while len(self._envs) < wanted:
             self._envs.append(make_env(self.env_id, **self._options))
         return self._envs[:wanted]
 
-    def rendering(self) -> gymnasium.Env:
+    def rendering(self) -> GuardedEnv:
         """Return a further environment that renders images; the caller closes it."""
         return make_env(self.env_id, **self._options, render_mode="rgb_array")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import gymnasium
-
 from serfn.core.files import write_atomically
 from serfn.core.protocols import ChunkActor
 from serfn.rollout.film import Rehearsal, record_frames, rehearse, save_film_strip
+from serfn.rollout.guarded import GuardedEnv
 from serfn.rollout.simulations import Simulations
 
 TRIES = 8
@@ -59,9 +58,7 @@ def add_films(
     write_atomically(captions, json.dumps(known))
 
 
-def _first_of_each(
-    env: gymnasium.Env, actor: ChunkActor, seed: int
-) -> dict[bool | None, tuple[int, Rehearsal]]:
+def _first_of_each(env: GuardedEnv, actor: ChunkActor, seed: int) -> dict[bool | None, tuple[int, Rehearsal]]:
     """Return seed and rehearsal of the first episode of each outcome, successes first."""
     found: dict[bool | None, tuple[int, Rehearsal]] = {}
     for number in range(seed, seed + TRIES):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from serfn.core.env_step import read_step
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec
 from serfn.robot.adapters.described import DescribedRobot
@@ -128,21 +129,17 @@ class GymnasiumRobot(DescribedRobot):
     def _step(self, action: np.ndarray) -> None:
         if self._terminated or self._truncated:
             return
-        observation, reward, terminated, truncated, info = self._env.step(action)
-        self._reward += float(reward)
-        self._terminated, self._truncated = bool(terminated), bool(truncated)
-        self._read(info)
-        self._see(observation)
+        result = read_step(self._env.step(action))
+        self._reward += result.reward
+        self._terminated, self._truncated = result.terminated, result.truncated
+        self._success = result.success
+        if result.metrics is not None:
+            self._metrics = dict(result.metrics)
+        self._see(result.observation)
 
     def _see(self, observation: np.ndarray) -> None:
         self._observation = np.asarray(observation, np.float64)
         self._time_s = self._clock.now()
-
-    def _read(self, info: Mapping[str, Any]) -> None:
-        if "episode_metrics" in info:
-            self._metrics = {name: float(value) for name, value in info["episode_metrics"].items()}
-        outcome = info.get("is_success", info.get("success"))
-        self._success = None if outcome is None else bool(outcome)
 
     def _forget(self) -> None:
         self._reward = 0.0
