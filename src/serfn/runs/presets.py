@@ -107,7 +107,7 @@ def cube(env_id: str, budget: Budget) -> TrainConfig:
     look 2.5 s ahead: over a longer horizon one chunk hardly moves them, and what the critic makes up outgrows
     what is earned. At this scale a drop costs as much as 14 s of turning at 10 rev/min. Recorded chunks are
     weighted, and the policy is held to the one that collected the round; along the critic's gradient it lost
-    the cube (docs/results/cube-before.md). Most of the critic's batches are own experience: nominal values
+    the cube (docs/results/cube.md). Most of the critic's batches are own experience: nominal values
     are too high for the plant.
     """
     acting, curious = (
@@ -178,7 +178,7 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
     The critic reads chunks as residuals, and the policy learns from own chunks as they were decided, under
     the law that drew them (docs/results/scissors.md). It is held close to the clone: at KL / D of 0.07 it was
     no better than the clone, and along the Q-gradient it lost its precision
-    (docs/results/scissors-before.md).
+    (docs/results/scissors.md).
     """
     acting = ActingConfig(candidates=4, temperature=0.5, n_action_steps=4)
     improvement = ImprovementConfig(
