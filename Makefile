@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (the first time takes a few minutes) ..."
 	@# Python compiles what it imports; compiling everything ahead takes a minute more.
-	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,formats,orca,ray,robotics,teacher]'
+	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@
 
 demo: setup

@@ -12,8 +12,6 @@ from rich.console import Console
 
 from serfn.cli.options import optional
 from serfn.cli.progress import make_progress
-from serfn.cli.tables import print_evaluation
-from serfn.reports.statistics import summarize
 
 
 def evaluate(
@@ -39,6 +37,8 @@ def evaluate(
         temperature: Standard deviation of the base noise.
         as_json: Print one JSON object and nothing else.
     """
+    from serfn.cli.tables import print_evaluation
+    from serfn.reports.statistics import summarize
     from serfn.runs.evaluate import evaluate as measure
 
     with make_progress() as progress:

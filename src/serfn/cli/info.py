@@ -11,8 +11,8 @@ import tyro
 from rich.console import Console
 
 from serfn.cli.options import optional
-from serfn.cli.tables import print_run
 from serfn.core.errors import ConfigError, DataError
+from serfn.core.extras import extra_of
 
 _PACKAGES = (
     "serfn",
@@ -21,6 +21,12 @@ _PACKAGES = (
     "gymnasium",
     "mujoco",
     "orca_sim",
+    "orca_core",
+    "matplotlib",
+    "tensorboard",
+    "av",
+    "h5py",
+    "ray",
     "gymnasium-robotics",
     "stable-baselines3",
 )
@@ -59,7 +65,8 @@ def _installation(console: Console) -> None:
         try:
             console.print(f"{package} {version(package)}")
         except PackageNotFoundError:
-            console.print(f"{package} not installed")
+            name = extra_of(package.replace("-", "_"))
+            console.print(f"{package} not installed (pip install 'serfn[{name}]')", markup=False)
     cuda = torch.cuda.is_available()
     console.print(f"device: {torch.cuda.get_device_name() if cuda else 'cpu'}")
     for name in tasks.names():
@@ -71,6 +78,7 @@ def _installation(console: Console) -> None:
 
 
 def _run(console: Console, path: Path) -> None:
+    from serfn.cli.tables import print_run
     from serfn.reports.run_record import load_run
 
     record = load_run(path)

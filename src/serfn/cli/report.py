@@ -8,8 +8,6 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from serfn.cli.tables import print_run
-
 
 def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
     """Write report.html into the folder of a run or a study, and print its results.
@@ -17,6 +15,7 @@ def report(run: Annotated[Path, tyro.conf.Positional]) -> None:
     Args:
         run: Folder of a run or of a study, finished or not.
     """
+    from serfn.cli.tables import print_run
     from serfn.reports.run_record import load_run
     from serfn.reports.run_report import write_report
     from serfn.reports.study.report import write_study_report

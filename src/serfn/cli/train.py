@@ -13,9 +13,9 @@ from rich.console import Console
 from serfn.cli.options import optional
 from serfn.cli.overrides import override
 from serfn.cli.progress import make_progress
-from serfn.cli.tables import print_run
 from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
+from serfn.core.extras import installed
 
 if TYPE_CHECKING:
     from serfn.runs.presets import Budget
@@ -57,8 +57,8 @@ def train(
         config: TOML or JSON file with the whole configuration, instead of --task and --budget.
         assignments: Change one option, such as --set online.episodes=40; may be repeated.
     """
+    from serfn.cli.tables import print_run
     from serfn.reports.run_record import load_run
-    from serfn.reports.run_report import write_report
     from serfn.runs.train import train as run_training
 
     if resume is not None:
@@ -81,9 +81,15 @@ def train(
             run_training(settings, folder, resume=resume is not None, stages=names, progress=progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"resume with: serfn train --resume {folder}") from None
-    page = write_report(folder)
     print_run(console, load_run(folder))
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+    if installed("report"):
+        from serfn.reports.run_report import write_report
+
+        console.print(f"report: {write_report(folder)}", **plain)
+    else:
+        how = f"pip install 'serfn[report]', then: serfn report {folder}"
+        console.print(f"no report: matplotlib is not installed; {how}", **plain)
 
 
 def _stored(folder: Path) -> TrainConfig:

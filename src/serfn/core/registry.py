@@ -20,6 +20,7 @@ from importlib import metadata
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from serfn.core.errors import ConfigError
+from serfn.core.extras import MissingExtraError
 from serfn.core.words import did_you_mean
 
 Kind = Literal[
@@ -134,6 +135,8 @@ class Registry(Generic[PartT]):
         where = f"entry point '{name}' (serfn.{self.kind}) of {_distribution(entries[0])}"
         try:
             part = entries[0].load()
+        except MissingExtraError:
+            raise
         # Whatever a foreign module raises while it is imported, it is that part which does not work.
         except Exception as error:
             raise ConfigError(
@@ -210,6 +213,8 @@ def attribute(place: str, name: str) -> Any:
         raise ConfigError(f"got '{name}'; write a part of your own as package.module:Name")
     try:
         part: Any = importlib.import_module(module)
+    except MissingExtraError:
+        raise
     except Exception as error:
         raise ConfigError(
             f"{name}: cannot import '{module}': {type(error).__name__}: {error}; install its package or put "

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from serfn.core.extras import extra
 from serfn.reports.run_record import STAGES, EvaluationPoint, RunRecord
 from serfn.reports.run_words import readable
 from serfn.reports.statistics import mean_t_interval
+
+with extra("report"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH_INCHES = 5.6
 FONT_SIZE = 9

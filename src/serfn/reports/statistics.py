@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from serfn.core.results import EvaluationResult
 
@@ -293,10 +293,8 @@ def is_rate(values: Sequence[float] | np.ndarray) -> bool:
     return bool(np.isin(np.asarray(values), (0.0, 1.0)).all())
 
 
-def t_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t for whole degrees of freedom, to about 1e-12.
-
-    Bisection on the finite series of the distribution function (Abramowitz and Stegun 26.7.3 and 26.7.4).
+def t_quantile(probability: float, freedom: float) -> float:
+    """Quantile of Student's t.
 
     >>> round(t_quantile(0.975, 9), 4)
     2.2622
@@ -308,34 +306,13 @@ def t_quantile(probability: float, freedom: int) -> float:
         raise ValueError(
             f"t_quantile needs probability in (0, 1) and freedom >= 1, got {probability}, {freedom}"
         )
-    if probability < 0.5:
-        return -t_quantile(1 - probability, freedom)
-    central = 2 * probability - 1
-    low, high = 0.0, math.pi / 2
-    # In the angle theta = atan(t / sqrt(freedom)) the search interval is finite.
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_central_mass(middle, freedom) < central else (low, middle)
-    return math.tan((low + high) / 2) * math.sqrt(freedom)
-
-
-def _t_central_mass(theta: float, freedom: int) -> float:
-    """P(|T| < sqrt(freedom) tan(theta))."""
-    cosine, sine = math.cos(theta), math.sin(theta)
-    term, total = (1.0, 1.0) if freedom % 2 == 0 else (cosine, cosine)
-    first = 1 if freedom % 2 == 0 else 2
-    for k in range(first, freedom - 2, 2):
-        term *= cosine**2 * k / (k + 1)
-        total += term
-    if freedom % 2 == 0:
-        return sine * total
-    return 2 / math.pi * (theta + (sine * total if freedom > 1 else 0.0))
+    return float(stdtrit(freedom, probability))
 
 
 def _normal_quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must lie in (0, 1)")
-    return NormalDist().inv_cdf(0.5 + confidence / 2)
+    return float(ndtri(0.5 + confidence / 2))
 
 
 def _sample(values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Any, cast
 
 import gymnasium
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
 
 from serfn.core.errors import SerfnError
+from serfn.core.extras import MissingExtraError, extra, extra_of
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.rollout.guarded import GuardedEnv, first_line, own_failure
 from serfn.tasks.registry import register_env, task_of_env
@@ -37,8 +39,14 @@ def make_env(env_id: str, **kwargs: Any) -> GuardedEnv:
         register_env(entry)
     elif kwargs.get("render_mode") is not None:
         _prefer_offscreen_rendering()
+    package = env_id.partition(":")[0]
+    if (name := extra_of(package)) is not None:
+        with extra(name):
+            import_module(package)
     try:
         env = gymnasium.make(env_id if entry is None else entry.env_id, disable_env_checker=True, **kwargs)
+    except MissingExtraError:
+        raise
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise SerfnError(
             f"environment '{env_id}' cannot be made: {first_line(error)}; check the id, and name the "

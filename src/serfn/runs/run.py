@@ -110,7 +110,7 @@ class Run:
     def execute(self, stages: Sequence[StageName], resuming: bool) -> RunResult:
         """Run the stages, from the last checkpoint if `resuming`, and write films and the best policy."""
         with self.experience:
-            for note in self.experience.notes:
+            for note in (*self.log.notes, *self.experience.notes):
                 self.progress.note(note)
             return self._execute(stages, resuming)
 

@@ -12,12 +12,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch.utils.tensorboard.writer import SummaryWriter
-
+from serfn.core.extras import extra, installed
 from serfn.core.files import write_atomically
 from serfn.training.gate import GateDecision
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 # CSV has one header; these columns cover every stage, the other metrics are in the JSON lines.
 CSV_COLUMNS = (
@@ -46,6 +48,8 @@ CSV_COLUMNS = (
 class RunLog:
     """Writes metrics, evaluations, gates, alarms and status into a run folder.
 
+    Without the extra `tensorboard` no curves are written for it, and `notes` says so.
+
     Args:
         folder: Run folder; it exists.
     """
@@ -58,6 +62,14 @@ class RunLog:
         self._alarms = folder / "alarms.jsonl"
         self._counted = (self._metrics, self._table, self._evaluations, self._alarms)
         self._board: SummaryWriter | None = None
+        self._curves = installed("tensorboard")
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the log."""
+        if self._curves:
+            return []
+        return ["no curves for TensorBoard, which is not installed; pip install 'serfn[tensorboard]'"]
 
     def metrics(self, row: Mapping[str, Any], global_step: int) -> None:
         """Append one row of metrics; `global_step` orders TensorBoard's curves over all stages."""
@@ -65,18 +77,18 @@ class RunLog:
         if not self._table.exists():
             append_line(self._table, _csv_line(CSV_COLUMNS))
         append_line(self._table, _csv_line([row.get(name, "") for name in CSV_COLUMNS]))
-        board = self._tensorboard(global_step)
-        for name, value in row.items():
-            if "/" in name:
-                board.add_scalar(name, value, global_step)
+        if board := self._tensorboard(global_step):
+            for name, value in row.items():
+                if "/" in name:
+                    board.add_scalar(name, value, global_step)
 
     def evaluation(self, row: Mapping[str, Any], global_step: int) -> None:
         """Append one evaluation."""
         append_line(self._evaluations, json.dumps(dict(row)))
         scores = row["result"]["scores"]
-        board = self._tensorboard(global_step)
-        board.add_scalar("evaluation/score", sum(scores) / len(scores), global_step)
-        board.flush()
+        if board := self._tensorboard(global_step):
+            board.add_scalar("evaluation/score", sum(scores) / len(scores), global_step)
+            board.flush()
 
     def alarm(self, row: Mapping[str, Any]) -> None:
         """Append one alarm."""
@@ -108,8 +120,10 @@ class RunLog:
             self._board.close()
             self._board = None
 
-    def _tensorboard(self, step: int) -> SummaryWriter:
-        if self._board is None:
+    def _tensorboard(self, step: int) -> SummaryWriter | None:
+        if self._board is None and self._curves:
+            with extra("tensorboard"):
+                from torch.utils.tensorboard.writer import SummaryWriter
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         return self._board
 

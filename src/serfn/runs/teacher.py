@@ -20,6 +20,7 @@ import torch
 from safetensors.numpy import save
 
 from serfn.core.errors import ConfigError
+from serfn.core.extras import extra
 from serfn.tasks.orca_hand.cube_teacher_env import (
     ACTION_DIM,
     OBSERVATION_DIM,
@@ -28,13 +29,11 @@ from serfn.tasks.orca_hand.cube_teacher_env import (
     curriculum,
 )
 
-try:
+with extra("teacher"):
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.running_mean_std import RunningMeanStd
     from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-except ImportError as error:
-    raise ConfigError("training a teacher needs Stable-Baselines3: pip install 'serfn[teacher]'") from error
 
 _REWARD_SCALE = 0.1
 _TARGET_KL = 0.02

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from serfn.core.errors import ConfigError
+from serfn.core.extras import extra
 from serfn.studies.job import run_logged
 
 LOCAL = "local"
@@ -27,10 +28,9 @@ class RayBackend:
     """
 
     def __init__(self, root: Path, address: str, cores: int) -> None:
-        try:
+        with extra("ray"):
             import ray
-        except ImportError as error:
-            raise ConfigError("Ray is not installed; install serfn[ray], or leave out --ray") from error
+            import ray.exceptions
         self._ray = ray
         self._root = root.resolve()
         local = address == LOCAL
@@ -76,8 +76,7 @@ class RayBackend:
         self._ray.shutdown()
 
     def _outcome(self, reference: Any) -> str | None:
-        from ray import exceptions
-
+        exceptions = self._ray.exceptions
         try:
             return self._ray.get(reference)
         except exceptions.TaskCancelledError:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from serfn.core.errors import ConfigError, DataError
+from serfn.core.errors import DataError
+from serfn.core.extras import extra
 from serfn.data.mapping import Field
 from serfn.data.source import understood
 
@@ -22,12 +23,10 @@ def load_h5py() -> ModuleType:
     """Return h5py.
 
     Raises:
-        ConfigError: It is not installed.
+        MissingExtraError: It is not installed.
     """
-    try:
+    with extra("formats"):
         import h5py
-    except ImportError as error:
-        raise ConfigError("HDF5 files need h5py; pip install 'serfn[formats]'") from error
     return h5py
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from serfn.core.errors import ConfigError, DataError
+from serfn.core.errors import DataError
+from serfn.core.extras import extra
 from serfn.data.source import understood
 
 _PIXELS = {1: "gray", 3: "rgb24", 4: "rgba"}
@@ -31,12 +32,10 @@ def load_av() -> ModuleType:
     """Return PyAV.
 
     Raises:
-        ConfigError: It is not installed.
+        MissingExtraError: It is not installed.
     """
-    try:
+    with extra("formats"):
         import av
-    except ImportError as error:
-        raise ConfigError("images need PyAV; pip install 'serfn[formats]'") from error
     return av
 
 

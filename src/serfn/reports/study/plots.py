@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Patch
-from matplotlib.ticker import MaxNLocator
 
+from serfn.core.extras import extra
 from serfn.reports.run_plots import DARK, FONT_SIZE, LIGHT, WIDTH_INCHES, Palette, style_axes
 from serfn.reports.run_words import readable
 from serfn.reports.statistics import Interval
@@ -19,6 +16,12 @@ from serfn.reports.study.curves import Axis
 from serfn.reports.study.modes import FAILED, OTHER, PolicyPanel, WayShares
 from serfn.reports.study.record import StudyRecord
 from serfn.reports.study.tables import CurveBand, MethodRow, curve_band
+
+with extra("report"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle, Patch
+    from matplotlib.ticker import MaxNLocator
 
 Schemes = dict[str, Path]
 """Files of one figure by page scheme, `light` and `dark`."""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from serfn.core.errors import ConfigError
+from serfn.core.extras import extra
 from serfn.core.spec import ActionSpec, ObservationSpec
 from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.adapters.orca_health import OrcaHealth
@@ -46,10 +47,8 @@ def load_orca_hand(
     Raises:
         ConfigError: The driver is not installed, or refuses the configuration.
     """
-    try:
+    with extra("orca"):
         import orca_core
-    except ImportError as error:
-        raise ConfigError("the ORCA hand needs its driver; install serfn[orca]") from error
     if mock and config_path is None and model_name is None:
         model_name = "orcahand-right"
     try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from serfn.core.errors import ConfigError, SerfnError
+from serfn.core.extras import extra
 from serfn.sessions.actor import RobotActor
 from serfn.sessions.cluster.shipping import Exchange, LinkedSnapshots, LinkError, Shipper
 from serfn.sessions.cluster.wire import pack_session, unpack_session
@@ -379,11 +380,9 @@ def import_ray() -> Any:
     """Return the package.
 
     Raises:
-        ConfigError: It is not installed.
+        MissingExtraError: It is not installed.
     """
-    try:
+    with extra("ray"):
         import ray
         import ray.exceptions
-    except ImportError as error:
-        raise ConfigError("a cluster needs Ray; install serfn[ray]") from error
     return ray
