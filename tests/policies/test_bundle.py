@@ -128,7 +128,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
             lambda d: d.update(type="tabular"),
             "type 'tabular', which does not load here: no 'tabular' among the pol",
         ),
-        (lambda d: d.update(version=99), "format version 99"),
+        (lambda d: d.update(version=99), "format 99, this serfn knows up to 2; install a newer serfn"),
         (lambda d: d.update(format="other"), "does not describe a serfn policy"),
         (lambda d: d.pop("task"), "lacks a valid entry 'task'"),
         (lambda d: d["policy"].update(colour="red"), "policy.colour"),

@@ -59,12 +59,13 @@ def train(
     """
     from serfn.cli.tables import print_run
     from serfn.reports.run_record import load_run
+    from serfn.runs.folder import stored_config
     from serfn.runs.train import train as run_training
 
     if resume is not None:
         if out is not None and out != resume:
             raise ConfigError(f"--resume {resume} continues in its folder; leave out --out {out}")
-        settings, folder = _stored(resume), resume
+        settings, folder = stored_config(resume), resume
     else:
         settings = _chosen(task, budget, env, config, demos)
         label = (task if env is None else env).rpartition(":")[2].replace("/", "-")
@@ -90,15 +91,6 @@ def train(
     else:
         how = f"pip install 'serfn[report]', then: serfn report {folder}"
         console.print(f"no report: matplotlib is not installed; {how}", **plain)
-
-
-def _stored(folder: Path) -> TrainConfig:
-    from serfn.training.config import TrainConfig
-
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"there is no run to resume in '{folder}' (no config.json); start one with --out")
-    return load_config(TrainConfig, path)
 
 
 def _chosen(

@@ -23,10 +23,9 @@ from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.files import unused_path
 from serfn.core.spec import TaskSpec
 from serfn.policies.base import ChunkPolicy, PolicyConfig
+from serfn.policies.bundle_versions import BUNDLE, migrated
 from serfn.policies.factory import make_policy
 
-FORMAT = "serfn-policy"
-VERSION = 1
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
 
@@ -64,8 +63,7 @@ def save_bundle(
         raise CheckpointError(f"{folder} exists and is not a policy bundle: choose another folder")
     config = _config_of(policy)
     document = {
-        "format": FORMAT,
-        "version": VERSION,
+        **BUNDLE.stamp(),
         "type": config.type,
         "policy": to_dict(config),
         "chunk_size": policy.chunk_size,
@@ -133,13 +131,9 @@ def _read_document(folder: Path) -> dict[str, Any]:
         ) from error
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy the whole bundle again") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") != BUNDLE.name:
         raise CheckpointError(f"{path} does not describe a serfn policy: pass the folder of a saved policy")
-    if document.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path} has format version {document.get('version')!r}, this serfn reads {VERSION}: "
-            "use the serfn that wrote it"
-        )
+    document = migrated(document, path)
     expected = {"type": str, "policy": dict, "chunk_size": int, "task": dict, "metadata": dict}
     for key, kind in expected.items():
         if not isinstance(document.get(key), kind):

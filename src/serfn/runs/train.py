@@ -2,7 +2,7 @@
 
 Run folder::
 
-    config.json            the configuration
+    config.json            the configuration; format.json is the version of this layout
     status.json            where the run stands
     evaluations.jsonl      one line per evaluation
     metrics.jsonl, .csv    one line per report of a stage; tensorboard/ holds the same
@@ -17,15 +17,12 @@ Run folder::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from serfn.core.config import to_dict
 from serfn.core.errors import CheckpointError, ConfigError, DataError
-from serfn.core.files import write_atomically
 from serfn.core.progress import SILENT, Progress
 from serfn.core.spec import TaskSpec
 from serfn.core.words import number
@@ -35,6 +32,7 @@ from serfn.data.store.store import EpisodeStore, is_store
 from serfn.rollout.collect import collect as collect_demonstrations
 from serfn.rollout.environments import try_out
 from serfn.rollout.simulations import Simulations
+from serfn.runs.folder import CONFIG_FILE, RUN, write_config
 from serfn.runs.online_experience import EXPERIENCE
 from serfn.runs.run import Run, RunResult
 from serfn.tasks.registry import task_of_env, tasks
@@ -101,7 +99,7 @@ def train(
             )
         if given is not None:
             make_prior(config, task, given.episodes)
-        begun = (folder / "config.json").exists()
+        begun = (folder / CONFIG_FILE).exists()
         resuming = _open_folder(folder, config, resume)
         if begun and not resuming:
             progress.note(f"'{folder}' was stopped before its first checkpoint: it starts from the beginning")
@@ -117,17 +115,19 @@ def train(
 def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
     """Make the run folder, or return True if it holds a checkpoint to resume from."""
     checkpoints = folder / "checkpoints"
+    if resume and (folder / CONFIG_FILE).exists():
+        RUN.check_folder(folder)
     if resume and target(checkpoints, "last") is not None:
         resolve(checkpoints, "last")
         return True
-    started = folder / "config.json"
+    started = folder / CONFIG_FILE
     if started.exists() and not resume:
         raise ConfigError(f"'{folder}' already holds a run; resume it, or choose another folder")
     if resume:
         _refuse_to_lose_progress(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(started, json.dumps(to_dict(config), indent=1))
+        write_config(folder, config)
     except OSError as error:
         raise ConfigError(f"cannot write to run folder '{folder}': {error}; choose another folder") from error
     for name in ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "alarms.jsonl"):

@@ -5,6 +5,7 @@
     config.json        the learner's configuration
     robot.json         the session's configuration
     task.json          dimensions, bounds and rate
+    format.json        version of this layout
     experience/        one durable store per robot
     probes.safetensors held-out demonstrated chunks for the promotion gate
     policies/          numbered snapshots; 1 is the policy that the session began with
@@ -31,6 +32,7 @@ from safetensors.numpy import load_file, save
 from serfn.core.config import load_config, to_dict
 from serfn.core.errors import CheckpointError, ConfigError, DataError
 from serfn.core.files import whole_file, write_atomically
+from serfn.core.format_version import FILE, Format
 from serfn.core.seeding import generator
 from serfn.core.spec import TaskSpec
 from serfn.data.chunk_batch import ChunkBatch
@@ -46,6 +48,15 @@ from serfn.training.session import TrainingSession
 from serfn.training.stages.context import RunState
 from serfn.training.stages.online import OnlineConfig
 
+SESSION = Format(
+    name="serfn-robot-session",
+    kind="session on a robot",
+    version=2,
+    oldest=2,
+    remedy="its options have other names since: finish it with the serfn that wrote it, or begin a new one; "
+    "the stores in its folder 'experience' are read as they are ('serfn data convert')",
+    error=ConfigError,
+)
 _PROBES = 128
 _NEVER = 1_000_000
 """Episodes after which the online stage would end by itself; a session ends by its budget."""
@@ -68,6 +79,7 @@ class RobotFolder:
         self.checkpoints = self.path / "checkpoints"
         self._robots = self.path / "robots"
         self.task_file = self.path / "task.json"
+        self.format_file = self.path / FILE
 
     def task(self) -> TaskSpec:
         """Return the task of the session.
@@ -77,10 +89,16 @@ class RobotFolder:
         """
         if not self.task_file.is_file():
             raise ConfigError(f"'{self.path}' holds no session on a robot; start one with 'serfn robot run'")
+        SESSION.check_folder(self.path)
         return load_config(TaskSpec, self.task_file)
 
     def robot_config(self) -> RobotRunConfig:
-        """Return the configuration of the session."""
+        """Return the configuration of the session.
+
+        Raises:
+            ConfigError: It is of a version that cannot be gone on with, or damaged.
+        """
+        SESSION.check_folder(self.path)
         return load_config(RobotRunConfig, self.robot)
 
     def store(self, name: str) -> Path:
@@ -137,6 +155,7 @@ class RobotFolder:
 
     def write_task(self, task: TaskSpec) -> None:
         """Store the task of the session; from then on the folder holds one."""
+        SESSION.write(self.path)
         write_atomically(self.task_file, json.dumps(task.to_dict(), indent=1))
 
     def _robot_file(self, name: str, file: str) -> Path:

@@ -18,6 +18,7 @@ from serfn.core.files import write_atomically
 from serfn.core.spec import TaskSpec
 from serfn.data.datasets import load_demonstrations
 from serfn.rollout.collect import collect
+from serfn.runs.folder import write_config
 from serfn.runs.train import train
 from serfn.studies.measure import measure
 from serfn.studies.plan import (
@@ -105,7 +106,7 @@ def continue_from_imitation(config: TrainConfig, folder: Path, shared: Path) -> 
     for file in _COPIED:
         if (shared / file).is_file():
             shutil.copyfile(shared / file, folder / file)
-    write_atomically(folder / "config.json", json.dumps(to_dict(config), indent=1))
+    write_config(folder, config)
     CheckpointStore(folder / "checkpoints", to_dict(config)).save(
         tree["state"]["updates"], tree, best=tree["best_policy"] is not None
     )

@@ -34,7 +34,16 @@ from torch import Tensor
 
 from serfn.core.errors import CheckpointError
 from serfn.core.files import flush_to_disk, unused_path, write_atomically
+from serfn.core.format_version import Format
 
+CHECKPOINT = Format(
+    name="serfn-checkpoint",
+    kind="checkpoint",
+    version=2,
+    oldest=2,
+    remedy="use the serfn that wrote it, or the bundle 'policy' of its run, which is read",
+    error=CheckpointError,
+)
 Pointer = Literal["last", "best"]
 Tree = dict[str, Any]
 """Nested dictionaries with string keys; leaves are tensors, numpy arrays or values that JSON can write."""
@@ -114,6 +123,7 @@ class CheckpointStore:
             (temporary / "state.safetensors").write_bytes(save(tensors))
             (temporary / "state.json").write_text(json.dumps(plain), encoding="utf-8")
             about = {
+                **CHECKPOINT.stamp(),
                 "hash": config_hash(self._config),
                 "checksums": {file.name: _checksum(file) for file in temporary.iterdir()},
                 "config": self._config,
@@ -182,9 +192,8 @@ def read_tree(folder: Path, *, device: torch.device | str = "cpu") -> Tree:
         CheckpointError: A file is missing or damaged.
     """
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        # Those of serfn 0.1 have no checksums.
-        for name, expected in about.get("checksums", {}).items():
+        about = _read_about(folder)
+        for name, expected in about["checksums"].items():
             if (found := _checksum(folder / name)) != expected:
                 raise CheckpointError(
                     f"checkpoint '{folder}' is damaged: {name} has checksum {found}; use an older one"
@@ -202,9 +211,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is missing or damaged.
     """
+    return _read_about(folder)["config"]
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        CHECKPOINT.check(about, folder)
+        return {"checksums": about["checksums"], "config": about["config"]}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"checkpoint '{folder}' has no readable config.json: {error}") from error
 
 

@@ -22,12 +22,20 @@ from typing import Any
 
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.files import flush_to_disk, write_atomically
+from serfn.core.format_version import Format
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.store.episode_files import EpisodeFile, episode_files, read_episode, read_values
 from serfn.data.store.labels import NO_LABELS, LabelChange, Labels, append_labels, read_labels
 
-VERSION = 1
+STORE = Format(
+    name="serfn-episodes",
+    kind="store",
+    version=1,
+    oldest=1,
+    remedy="convert it with the serfn that wrote it",
+    error=DataError,
+)
 _ABOUT = "store.json"
 
 
@@ -105,7 +113,7 @@ class EpisodeStore:
             item.name not in known and not item.name.startswith(".") for item in path.iterdir()
         ):
             raise DataError(f"'{path}' is not empty; choose another folder for the store")
-        content = {"format": "serfn-episodes", "version": VERSION, "task": task.to_dict()}
+        content = {**STORE.stamp(), "task": task.to_dict()}
         document = {**content, "crc32": _check(content)}
         try:
             for name in ("episodes", "journal"):
@@ -252,15 +260,13 @@ def read_task(store: Path) -> TaskSpec:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check = document.pop("crc32")
-        version = document["version"]
     except FileNotFoundError:
         raise DataError(f"'{path.parent}' is no store (no {path.name}); check the path") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"'{path}' is damaged: {error}; restore it from a copy") from error
     if check != _check(document):
         raise DataError(f"'{path}' is damaged: wrong checksum; restore it from a copy")
-    if version != VERSION:
-        raise DataError(f"'{path.parent}' is a store of version {version}; this serfn reads {VERSION}")
+    STORE.check(document, path.parent)
     try:
         return TaskSpec.from_dict(document["task"])
     except ConfigError as error:

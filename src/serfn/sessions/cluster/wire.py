@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from serfn.core.errors import DataError
 from serfn.core.files import whole_file
@@ -28,10 +29,14 @@ def decode_episode(content: bytes) -> Episode:
     return episodes[0]
 
 
+def _files(folder: RobotFolder) -> tuple[Path, ...]:
+    # The task's file last: it makes the folder a session.
+    return (folder.format_file, folder.robot, folder.config, folder.probes, folder.task_file)
+
+
 def pack_session(folder: RobotFolder) -> dict[str, bytes]:
     """Return what a robot on another machine needs of a session besides snapshots, by file name."""
-    files = (folder.robot, folder.config, folder.probes, folder.task_file)
-    return {path.name: path.read_bytes() for path in files if path.is_file()}
+    return {path.name: path.read_bytes() for path in _files(folder) if path.is_file()}
 
 
 def unpack_session(folder: RobotFolder, files: Mapping[str, bytes]) -> None:
@@ -40,7 +45,7 @@ def unpack_session(folder: RobotFolder, files: Mapping[str, bytes]) -> None:
     Raises:
         DataError: A name is foreign, or the folder cannot be written.
     """
-    targets = {path.name: path for path in (folder.robot, folder.config, folder.probes, folder.task_file)}
+    targets = {path.name: path for path in _files(folder)}
     if foreign := set(files) - set(targets):
         raise DataError(f"a session brings {sorted(foreign)}; its files are {sorted(targets)}")
     try:
