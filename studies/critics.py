@@ -29,7 +29,7 @@ from serfn.data.store.store import EpisodeStore
 from serfn.policies.base import ChunkPolicy
 from serfn.runs.evaluate import load_actor
 from serfn.training.agent import Agent
-from serfn.training.build import fit_statistics, make_agent, make_prior, make_replay
+from serfn.training.build import fit_statistics, make_agent, make_demonstration_replay, make_replay
 from serfn.training.config import TrainConfig
 from serfn.training.losses import candidate_values
 from serfn.training.rewards import learning_rewards
@@ -60,7 +60,10 @@ def learn(
 ) -> Agent:
     """Return an agent with this policy and a critic fitted to data mixed as in the online stage."""
     agent = make_agent(config, task)
-    prior, online = make_prior(config, task, demonstrations), make_replay(config, task, config.replay_steps)
+    prior, online = (
+        make_demonstration_replay(config, task, demonstrations),
+        make_replay(config, task, config.replay_steps),
+    )
     fit_statistics(agent, prior, demonstrations)
     agent.policy.load_state_dict(policy.state_dict())
     for episode in own:

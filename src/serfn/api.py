@@ -29,7 +29,7 @@ from serfn.runs.presets import Budget, preset, preset_for_environment
 from serfn.runs.train import RunResult, train
 from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.config import TrainConfig
-from serfn.training.stages.context import StageName
+from serfn.training.stages.state import StageName
 
 
 class Serfn:

@@ -26,7 +26,6 @@ TINY = [
     "--set=online.updates_per_round=2",
     "--set=evaluation.episodes=2",
     "--set=evaluation.interim_episodes=2",
-    "--set=evaluation.threads=1",
     '--set=env_options={"max_episode_steps": 24}',
 ]
 

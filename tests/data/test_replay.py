@@ -59,7 +59,7 @@ def naive_windows(
                     "valid": np.array([k < h for k in range(chunk)]),
                     "next_obs": item.observations[start + n],
                     "terminated": np.array(item.terminated and start + n == item.length),
-                    "decided": np.array([k < h for k in range(chunk)]),
+                    "planned": np.array([k < h for k in range(chunk)]),
                     "interventions": np.array([k < h and person[start + k] for k in range(chunk)]),
                     "window_obs": item.observations[[step + 1 for step in steps]],
                     "later_rewards": np.array([item.rewards[start + k] if k < n else 0 for k in later]),
@@ -69,7 +69,7 @@ def naive_windows(
     return windows
 
 
-def steps_of_one_decision(item: Episode, start: int, chunk: int) -> int:
+def steps_of_one_plan(item: Episode, start: int, chunk: int) -> int:
     """Count steps until another chunk is decided, or, where a person acts, until they let go."""
     assert item.chunk_starts is not None
     person = np.zeros(item.length, bool) if item.interventions is None else item.interventions
@@ -135,12 +135,12 @@ def test_every_window_equals_the_naive_one_after_any_history(
             replay.sample(1, np.random.default_rng(0), starts="imitable")
 
     decisions = {(e.observations[0, 0], t) for e in kept for t in range(0, e.length, DECISION_EVERY)}
-    assert replay.num_decisions == len(decisions)
-    drawn = replay.sample(50, np.random.default_rng(0), starts="decisions")
+    assert replay.num_replans == len(decisions)
+    drawn = replay.sample(50, np.random.default_rng(0), starts="replans")
     assert {(number, step) for number, step in drawn.obs[:, :2].tolist()} <= decisions
     by_number = {e.observations[0, 0]: e for e in kept}
-    for (number, step), decided in zip(drawn.obs[:, :2].tolist(), drawn.decided, strict=True):
-        assert decided.sum() == steps_of_one_decision(by_number[number], int(step), chunk)
+    for (number, step), decided in zip(drawn.obs[:, :2].tolist(), drawn.planned, strict=True):
+        assert decided.sum() == steps_of_one_plan(by_number[number], int(step), chunk)
         assert decided[: decided.sum()].all()
 
 
@@ -156,7 +156,7 @@ def test_sampling_continues_bit_by_bit_after_a_resume(history: History, more: Hi
     for number, (length, terminated, success) in enumerate(more):
         for replay in (original, resumed):
             replay.add(episode(100 + number, length, terminated), imitable=success)
-    ways: tuple[WindowStarts, ...] = ("all", "imitable", "decisions")
+    ways: tuple[WindowStarts, ...] = ("all", "imitable", "replans")
     for starts in ways:
         if starts == "imitable" and not original.num_imitable_steps:
             continue
@@ -214,7 +214,7 @@ def test_mixed_batches_keep_the_proportion_and_fall_back_to_prior_data() -> None
     assert batch.obs[:, 0].tolist() == [0.0] * 7 + [1.0] * 3
     assert batch.window_obs is not None and batch.window_obs.shape == (10, 2, OBS_DIM)
     assert set(mixed_batch(prior, online, 4, 1.0, rng).obs[:, 0]) == {1.0}
-    batch = mixed_batch(prior, online, 100, 0.5, rng, online_starts="decisions")
+    batch = mixed_batch(prior, online, 100, 0.5, rng, online_starts="replans")
     assert set(batch.obs[:50, 1]) == {0.0, 1.0, 2.0, 3.0, 4.0} and set(batch.obs[50:, 1]) == {0.0, 3.0}
     with pytest.raises(DataError, match=r"1\.5"):
         mixed_batch(prior, online, 4, 1.5, rng)

@@ -65,8 +65,8 @@ def test_any_environment_has_a_preset_with_the_rewards_of_its_demonstrations(
 
 def test_success_that_ends_an_episode_is_worth_the_most(demonstration: Episode) -> None:
     solved = dataclasses.replace(demonstration, terminated=True, truncated=False, success=True)
-    assert rewards_of([demonstration]).success_value == 0
-    assert rewards_of([demonstration, solved]).success_value == 1
+    assert rewards_of([demonstration]).absorbing_success == 0
+    assert rewards_of([demonstration, solved]).absorbing_success == 1
     assert rewards_of([dataclasses.replace(demonstration, rewards=np.zeros(8))]) == RewardConfig()
 
 
@@ -80,7 +80,7 @@ def test_unknown_names_are_refused() -> None:
 def test_the_valve_ends_well_and_trains_on_its_field_plant() -> None:
     config = preset("valve", "smoke")
     assert (config.env, config.plant, config.demo_plant) == ("serfn/OrcaValve-v0", "field", "nominal")
-    assert config.rewards.success_value == 1.0
+    assert config.rewards.absorbing_success == 1.0
 
 
 PLAIN = Task("tests/Plain-v0", "tests.toy:Reach", 8, "tests.toy:Reach", "a task without a preset of its own")

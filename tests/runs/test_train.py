@@ -23,8 +23,8 @@ from serfn.runs.train import train
 from serfn.training.acting import ActingConfig
 from serfn.training.checkpoint import read_tree, resolve
 from serfn.training.config import TrainConfig
-from serfn.training.stages.context import STAGES
 from serfn.training.stages.imitation import ImitationConfig
+from serfn.training.stages.state import STAGES
 
 
 class Recorder:

@@ -94,8 +94,8 @@ def test_methods_are_what_their_papers_say(configs: dict[str, TrainConfig]) -> N
     assert isinstance(rlpd.online.improvement, SacConfig) and rlpd.online.online_fraction == 0.5
     assert configs["rlpd_chunk"].chunk_size == BASE.chunk_size
     # SAC leaves the clone by design; an alarm on the divergence would undo every update.
-    assert rlpd.online.alarms.max_divergence is configs["rlpd_chunk"].online.alarms.max_divergence is None
-    assert configs["mpo"].online.alarms.max_divergence is not None
+    assert rlpd.online.alarms.max_kl is configs["rlpd_chunk"].online.alarms.max_kl is None
+    assert configs["mpo"].online.alarms.max_kl is not None
     assert configs["flow_step_critic"].critic.kind == "per_step"
     assert configs["flow_step_critic"].policy == BASE.policy
     assert configs["qc"].agent.target_candidates > 1 and configs["qc"].online.acting.candidates > 1

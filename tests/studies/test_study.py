@@ -115,7 +115,7 @@ def small_study(demos: Path, env: str = ENV_ID, **changes: Any) -> StudyConfig:
         "methods": ("ours", "eager"),
         "seeds": (0,),
         "ablations": ("eager",),
-        "own": {"eager": OwnMethod(options={"online": {"policy_every": 1}})},
+        "own": {"eager": OwnMethod(options={"online": {"policy_delay_rounds": 0}})},
     }
     return StudyConfig(**{**values, **changes})
 
@@ -157,7 +157,7 @@ def test_what_can_be_shared(make_config: Callable[..., TrainConfig]) -> None:
         dataclasses.replace(config, imitation=ImitationConfig(steps=9)),
         dataclasses.replace(config, demos=Path("other.npz")),
         dataclasses.replace(config, evaluation=EvaluationConfig(seed=3)),
-        dataclasses.replace(config, agent=dataclasses.replace(config.agent, gradient_clip=1.0)),
+        dataclasses.replace(config, agent=dataclasses.replace(config.agent, device="cuda")),
     ]
     assert all(imitation_identity(one) == identity for one in same)
     assert all(imitation_identity(one) != identity for one in different)

@@ -15,7 +15,7 @@ from serfn.critics.config import CriticConfig
 from serfn.data.episode import Episode
 from serfn.training.agent import Agent, AgentConfig
 from serfn.training.batch import TensorBatch
-from serfn.training.build import fit_statistics, make_agent, make_prior
+from serfn.training.build import fit_statistics, make_agent, make_demonstration_replay
 from serfn.training.config import TrainConfig
 from serfn.training.improvement import ImprovementConfig
 
@@ -29,7 +29,7 @@ def make(
     def build(**options: Any) -> tuple[Agent, TensorBatch]:
         config = toy_config(agent=AgentConfig(**options))
         agent = make_agent(config, toy_task)
-        prior = make_prior(config, toy_task, toy_demonstrations)
+        prior = make_demonstration_replay(config, toy_task, toy_demonstrations)
         fit_statistics(agent, prior, toy_demonstrations)
         return agent, agent.tensors(prior.sample(32, np.random.default_rng(0)))
 
@@ -102,14 +102,6 @@ def test_policy_step_leaves_critic_and_reference_alone(make: Callable[..., Any])
     assert agent.divergence(batch).isfinite()
 
 
-def test_double_precision_is_used_throughout(make: Callable[..., Any]) -> None:
-    agent, batch = make(dtype="float64")
-    agent.freeze_reference(0.1)
-    metrics = agent.critic_step(batch) | agent.policy_step(batch, batch, ADAPTIVE)
-    assert batch.obs.dtype == torch.float64
-    assert {value.dtype for name, value in metrics.items() if name.endswith("q_mean")} == {torch.float64}
-
-
 def test_policy_rolls_back_with_its_moments(make: Callable[..., Any]) -> None:
     agent, batch = make()
     agent.imitation_step(batch)
@@ -130,7 +122,6 @@ def test_policy_rolls_back_with_its_moments(make: Callable[..., Any]) -> None:
         {"discount": 1.0},
         {"polyak": 0.0},
         {"critic_learning_rate": 0.0},
-        {"weight_decay": -1.0},
         {"target_candidates": 0},
         {"target_temperature": -0.1},
         {"device": "abacus"},

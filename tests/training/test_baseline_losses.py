@@ -67,7 +67,7 @@ def batch(size: int = 6, valid: Tensor | None = None) -> TensorBatch:
         valid=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
         next_obs=torch.zeros(size, 1, dtype=torch.float64),
         terminated=torch.zeros(size, dtype=torch.bool),
-        decided=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
+        planned=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
     )
 
 
@@ -167,7 +167,7 @@ def test_n_step_targets_bootstrap_inside_the_window() -> None:
         valid=torch.tensor([[True, True, True], [True, False, False], [True, True, False]]),
         next_obs=window[:, -1],
         terminated=torch.tensor([True, False, True]),
-        decided=torch.tensor([[True, True, True], [True, False, False], [True, True, False]]),
+        planned=torch.tensor([[True, True, True], [True, False, False], [True, True, False]]),
         window_obs=window,
     )
     targets = losses.critic_targets(

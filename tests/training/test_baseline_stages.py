@@ -39,7 +39,7 @@ from serfn.training.stages.online import AlarmConfig, OnlineConfig
 
 STEP_CRITIC = CriticConfig(kind="per_step", n_step=2, width=16, depth=1, v_min=-1.0, v_max=1.0)
 CHUNK_CRITIC = CriticConfig(width=16, depth=1, v_min=-1.0, v_max=1.0)
-ALARMS, NO_DENSITY = AlarmConfig(), AlarmConfig(max_divergence=None)
+ALARMS, NO_DENSITY = AlarmConfig(), AlarmConfig(max_kl=None)
 PAIRS = {
     "sac": (GaussianConfig(width=8), SacConfig(), CHUNK_CRITIC, ALARMS),
     "td3_bc": (DeterministicConfig(width=8), Td3BcConfig(), CHUNK_CRITIC, NO_DENSITY),
@@ -58,13 +58,12 @@ def config_of(name: str, make: Callable[..., TrainConfig]) -> TrainConfig:
         critic=critic,
         imitation=ImitationConfig(steps=4, batch_size=8),
         critic_warmup=CriticWarmupConfig(steps=4, batch_size=8),
-        offline=OfflineConfig(steps=4, batch_size=8, policy_every=2, improvement=improvement, acting=acting),
+        offline=OfflineConfig(steps=4, batch_size=8, improvement=improvement, acting=acting),
         online=OnlineConfig(
             episodes=6,
             episodes_per_round=2,
             updates_per_round=4,
             batch_size=8,
-            policy_every=2,
             improvement=improvement,
             acting=acting,
             alarms=alarms,
@@ -123,7 +122,7 @@ def test_an_alarm_on_the_divergence_needs_a_density(
 ) -> None:
     config = make("qc")
     online = dataclasses.replace(config.online, alarms=AlarmConfig())
-    with pytest.raises(ConfigError, match=r"max_divergence is 1.0, but a FlowMatchingPolicy has no density"):
+    with pytest.raises(ConfigError, match=r"max_kl is 1.0, but a FlowMatchingPolicy has no density"):
         make_agent(dataclasses.replace(config, online=online), toy_task)
 
 

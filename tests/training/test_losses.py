@@ -59,7 +59,7 @@ def batch(actions: Tensor, valid: Tensor | None = None) -> TensorBatch:
         valid=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
         next_obs=torch.zeros(size, 1, dtype=torch.float64),
         terminated=torch.zeros(size, dtype=torch.bool),
-        decided=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
+        planned=torch.ones(size, CHUNK, dtype=torch.bool) if valid is None else valid,
     )
 
 

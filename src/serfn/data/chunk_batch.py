@@ -21,7 +21,7 @@ class ChunkBatch:
         valid: `[batch, chunk]` bool, True for the first h steps.
         next_obs: `[batch, obs]`, at step t + n.
         terminated: `[batch]` bool, True if t + n = T and the episode terminated; a truncated one bootstraps.
-        decided: `[batch, chunk]` bool, True for the valid steps of what was decided at step t; where windows
+        planned: `[batch, chunk]` bool, True for the valid steps of what was planned at step t; where windows
             start anywhere, for all valid ones.
         interventions: `[batch, chunk]` bool, True for valid steps at which a person acted; `actions` are what
             was executed there, hence the person's. False where nobody recorded who acted.
@@ -38,7 +38,7 @@ class ChunkBatch:
     valid: np.ndarray
     next_obs: np.ndarray
     terminated: np.ndarray
-    decided: np.ndarray
+    planned: np.ndarray
     interventions: np.ndarray
     window_obs: np.ndarray | None = None
     later_rewards: np.ndarray | None = None
@@ -64,14 +64,14 @@ class ChunkBatch:
         return ChunkBatch(**{name: value[:count] for name, value in vars(self).items() if value is not None})
 
 
-def of_one_decision(chunk_starts: np.ndarray, interventions: np.ndarray) -> np.ndarray:
-    """Return which steps of windows belong to what was decided at their first step, `[batch, chunk]` bool.
+def of_one_plan(chunk_starts: np.ndarray, interventions: np.ndarray) -> np.ndarray:
+    """Return which steps of windows belong to what was planned at their first step, `[batch, chunk]` bool.
 
-    A policy's chunk lasts until the next one is decided, or a person takes over. A person decides at every
-    step; what they do in one go counts as one decision.
+    A policy's chunk lasts until the policy replans, or a person takes over. A person replans at every
+    step; what they do in one go counts as one plan.
 
     Args:
-        chunk_starts: `[batch, chunk]` bool, where something was decided.
+        chunk_starts: `[batch, chunk]` bool, where something was planned.
         interventions: `[batch, chunk]` bool, where a person acted.
     """
     over = np.where(interventions[:, :1], ~interventions, chunk_starts)

@@ -18,11 +18,11 @@ import numpy as np
 from serfn.core.errors import CheckpointError, DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.arrays import ArraySpace
-from serfn.data.chunk_batch import ChunkBatch, of_one_decision
+from serfn.data.chunk_batch import ChunkBatch, of_one_plan
 from serfn.data.episode import Episode
 
-WindowStarts = Literal["all", "imitable", "decisions"]
-"""Steps that may start a window: all, those of imitable episodes, or those where a chunk was decided."""
+WindowStarts = Literal["all", "imitable", "replans"]
+"""Steps that may start a window: all, those of imitable episodes, or those where the policy replanned."""
 
 _INITIAL_EPISODES = 16
 _STEP_ARRAYS = ("observations", "actions", "rewards", "interventions", "chunk_starts")
@@ -79,7 +79,7 @@ class ChunkReplay:
         self._episode_of_step = space.empty((capacity_steps,), np.int64)
         # Numbers of steps that may start windows, in rings of their own with the same order.
         self._imitable_steps = space.empty((capacity_steps,), np.int64)
-        self._decision_steps = space.empty((capacity_steps,), np.int64)
+        self._replan_steps = space.empty((capacity_steps,), np.int64)
         self._chunk_starts = space.empty((capacity_steps,), np.bool_)
         self._interventions = space.empty((capacity_steps,), np.bool_)
         self._rewards = space.empty((capacity_steps,), np.float32)
@@ -89,7 +89,7 @@ class ChunkReplay:
         self._allocate_episodes(_INITIAL_EPISODES)
         self._first_episode = self._next_episode = 0
         self._first_imitable = self._next_imitable = 0
-        self._first_decision = self._next_decision = 0
+        self._first_replan = self._next_replan = 0
 
     def __len__(self) -> int:
         """Number of stored steps, which is the number of windows."""
@@ -106,9 +106,9 @@ class ChunkReplay:
         return self._next_imitable - self._first_imitable
 
     @property
-    def num_decisions(self) -> int:
+    def num_replans(self) -> int:
         """Number of stored steps at which a chunk was decided."""
-        return self._next_decision - self._first_decision
+        return self._next_replan - self._first_replan
 
     def add(self, episode: Episode, imitable: bool | None = None) -> None:
         """Store one episode, evicting the oldest ones if it does not fit.
@@ -162,13 +162,13 @@ class ChunkReplay:
         elif starts == "imitable":
             ring, first, stored = self._imitable_steps, self._first_imitable, self.num_imitable_steps
         else:
-            ring, first, stored = self._decision_steps, self._first_decision, self.num_decisions
+            ring, first, stored = self._replan_steps, self._first_replan, self.num_replans
         if stored == 0:
             kind = "" if starts == "all" else f" that are {starts}"
             raise DataError(f"the replay holds no steps{kind} (of {len(self)}); add such episodes first")
         drawn = first + rng.integers(stored, size=batch)
         steps = drawn if ring is None else ring[drawn % self.capacity_steps]
-        return self._gather(steps, window_observations, starts == "decisions")
+        return self._gather(steps, window_observations, starts == "replans")
 
     def windows(self, starts: np.ndarray, *, window_observations: bool = False) -> ChunkBatch:
         """Return the windows that start at given steps, for example all of them by `np.arange(len(replay))`.
@@ -213,7 +213,7 @@ class ChunkReplay:
         self._first_step = self._next_step = 0
         self._first_episode = self._next_episode = 0
         self._first_imitable = self._next_imitable = 0
-        self._first_decision = self._next_decision = 0
+        self._first_replan = self._next_replan = 0
         ends = np.cumsum(state["lengths"])
         for index, (length, end) in enumerate(zip(state["lengths"], ends, strict=True)):
             steps = slice(int(end - length), int(end))
@@ -267,11 +267,9 @@ class ChunkReplay:
         if imitable:
             self._imitable_steps[(self._next_imitable + np.arange(length)) % self.capacity_steps] = steps
             self._next_imitable += length
-        decisions = steps[chunk_starts]
-        self._decision_steps[(self._next_decision + np.arange(len(decisions))) % self.capacity_steps] = (
-            decisions
-        )
-        self._next_decision += len(decisions)
+        replans = steps[chunk_starts]
+        self._replan_steps[(self._next_replan + np.arange(len(replans))) % self.capacity_steps] = replans
+        self._next_replan += len(replans)
         self._next_step += length
         self._next_episode += 1
 
@@ -279,13 +277,13 @@ class ChunkReplay:
         slot = self._first_episode % len(self._terminated)
         length = int(self._lengths[slot])
         rows = np.arange(self._first_step, self._first_step + length) % self.capacity_steps
-        self._first_decision += int(self._chunk_starts[rows].sum())
+        self._first_replan += int(self._chunk_starts[rows].sum())
         self._first_step += length
         self._first_episode += 1
         if self._imitable[slot]:
             self._first_imitable += length
 
-    def _gather(self, steps: np.ndarray, window_observations: bool, decisions: bool) -> ChunkBatch:
+    def _gather(self, steps: np.ndarray, window_observations: bool, one_plan: bool) -> ChunkBatch:
         rows = steps % self.capacity_steps
         remaining = self._remaining[rows]
         slots = self._episode_of_step[rows] % len(self._terminated)
@@ -308,7 +306,7 @@ class ChunkReplay:
             valid=valid,
             next_obs=self._observations_after(steps, counted_steps, remaining, slots),
             terminated=self._terminated[slots] & (remaining == counted_steps),
-            decided=valid & of_one_decision(self._chunk_starts[window], person) if decisions else valid,
+            planned=valid & of_one_plan(self._chunk_starts[window], person) if one_plan else valid,
             interventions=valid & person,
             window_obs=window_obs,
             later_rewards=rewards[:, chunk:] if later else None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from serfn.core.config import from_dict
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.progress import SILENT, Progress
@@ -60,7 +62,7 @@ def evaluate(
         config.plant if config is not None and same_env and plant is None else plant,
         config.env_options if config is not None and same_env else {},
         count=min(8 if config is None else config.evaluation.simulations, episodes),
-        threads=1 if config is None else config.evaluation.threads,
+        threads=worker_threads(),
     )
     progress.stage_started(PART, episodes)
     try:
@@ -77,6 +79,11 @@ def evaluate(
     result = evaluation_result(recorded, actor.task.control_hz)
     progress.stage_finished(PART, {"score": result.mean_score})
     return result
+
+
+def worker_threads() -> int:
+    """Return how many environments are stepped at the same time: two, but no more than torch may use."""
+    return min(2, torch.get_num_threads())
 
 
 def load_actor(

@@ -96,7 +96,9 @@ def rewards_of(demonstrations: Sequence[Episode]) -> RewardConfig:
     """
     largest = max(float(np.abs(episode.rewards).max()) for episode in demonstrations)
     ends_well = any(episode.terminated and episode.success for episode in demonstrations)
-    return RewardConfig(scale=1 / largest if largest > 0 else 1.0, success_value=1.0 if ends_well else 0.0)
+    return RewardConfig(
+        scale=1 / largest if largest > 0 else 1.0, absorbing_success=1.0 if ends_well else 0.0
+    )
 
 
 def cube(env_id: str, budget: Budget) -> TrainConfig:
@@ -130,7 +132,7 @@ def cube(env_id: str, budget: Budget) -> TrainConfig:
         plant="field",
         demo_episodes=4 if smoke else 160 if full else 80,
         chunk_size=4,
-        rewards=RewardConfig(scale=1 / 0.24, failure_value=-1.0),
+        rewards=RewardConfig(scale=1 / 0.24, absorbing_failure=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
         critic=CriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=6e-4),
@@ -191,7 +193,7 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
         demo_episodes=4 if smoke else 120,
         demo_plant="pushed",
         chunk_size=8,
-        rewards=RewardConfig(success_value=1.0, failure_value=-1.0),
+        rewards=RewardConfig(absorbing_success=1.0, absorbing_failure=-1.0),
         policy=FlowPolicyConfig(
             flow=FlowConfig(couplings=4, width=192, minimum_std=0.01),
             base_components=4,
@@ -220,7 +222,7 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
             episodes_per_round=8 if smoke else 10,
             updates_per_round=60 if smoke else 1000 if full else 500,
             schedule="cosine",
-            policy_starts="decisions",
+            policy_windows="replans",
             policy_delay_rounds=1,
             evaluate_every=1 if smoke else 2,
             improvement=dataclasses.replace(improvement, temperature=acting.temperature),
@@ -235,7 +237,9 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
 
 def valve(env_id: str, budget: Budget) -> TrainConfig:
     """Valve: the cube's sizes; half a turn counts as if the largest reward were paid ever after."""
-    return dataclasses.replace(cube(env_id, budget), rewards=RewardConfig(scale=1 / 0.24, success_value=1.0))
+    return dataclasses.replace(
+        cube(env_id, budget), rewards=RewardConfig(scale=1 / 0.24, absorbing_success=1.0)
+    )
 
 
 def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
@@ -251,7 +255,7 @@ def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
         plant="field",
         demo_episodes=20 if smoke else 80,
         chunk_size=10,
-        rewards=RewardConfig(success_value=1.0, failure_value=-1.0),
+        rewards=RewardConfig(absorbing_success=1.0, absorbing_failure=-1.0),
         policy=FlowPolicyConfig(
             flow=FlowConfig(couplings=2, width=20),
             base_components=4,
@@ -288,7 +292,5 @@ def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
         loop=LoopConfig(report_every=20, checkpoint_every=20)
         if smoke
         else LoopConfig(report_every=100, checkpoint_every=500),
-        evaluation=EvaluationConfig(
-            episodes=8 if smoke else 50, interim_episodes=8 if smoke else 32, threads=1
-        ),
+        evaluation=EvaluationConfig(episodes=8 if smoke else 50, interim_episodes=8 if smoke else 32),
     )

@@ -29,7 +29,7 @@ from serfn.training.checkpoint import target
 from serfn.training.config import TrainConfig
 from serfn.training.gate import GateDecision
 from serfn.training.session import TrainingSession
-from serfn.training.stages.context import RunState, StageName
+from serfn.training.stages.state import RunState, StageName
 
 _INTERIM_SEED_OFFSET = 500_000
 _FILM_SEED_OFFSET = 900_000

@@ -32,14 +32,15 @@ from serfn.data.store.store import EpisodeStore, is_store
 from serfn.rollout.collect import collect as collect_demonstrations
 from serfn.rollout.environments import try_out
 from serfn.rollout.simulations import Simulations
+from serfn.runs.evaluate import worker_threads
 from serfn.runs.folder import CONFIG_FILE, RUN, write_config
 from serfn.runs.online_experience import EXPERIENCE
 from serfn.runs.run import Run, RunResult
 from serfn.tasks.registry import task_of_env, tasks
-from serfn.training.build import make_agent, make_prior, make_stages
+from serfn.training.build import make_agent, make_demonstration_replay, make_stages
 from serfn.training.checkpoint import resolve, target
 from serfn.training.config import TrainConfig
-from serfn.training.stages.context import STAGES, StageName
+from serfn.training.stages.state import STAGES, StageName
 
 _MOST_CLIPPED = 0.02
 """Share of demonstrated steps whose clipped reward needs no mention."""
@@ -81,7 +82,7 @@ def train(
         config.plant,
         config.env_options,
         count=config.evaluation.simulations,
-        threads=config.evaluation.threads,
+        threads=worker_threads(),
     )
     try:
         task = simulations.task
@@ -98,7 +99,7 @@ def train(
                 f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
             )
         if given is not None:
-            make_prior(config, task, given.episodes)
+            make_demonstration_replay(config, task, given.episodes)
         begun = (folder / CONFIG_FILE).exists()
         resuming = _open_folder(folder, config, resume)
         if begun and not resuming:
@@ -180,7 +181,7 @@ def _collect_or_load(config: TrainConfig, folder: Path, task: TaskSpec, progress
             path,
             seed=config.seed,
             plant=config.demo_plant,
-            workers=config.evaluation.threads,
+            workers=worker_threads(),
             progress=progress,
         )
     return load_demonstrations(path, task.action, obs_dim=task.observation.dim)

@@ -45,8 +45,8 @@ from serfn.sessions.snapshots import SnapshotStore
 from serfn.training.checkpoint import read_tree
 from serfn.training.config import TrainConfig
 from serfn.training.session import TrainingSession
-from serfn.training.stages.context import RunState
 from serfn.training.stages.online import OnlineConfig
+from serfn.training.stages.state import RunState
 
 SESSION = Format(
     name="serfn-robot-session",
@@ -135,7 +135,7 @@ class RobotFolder:
         try:
             arrays = load_file(self.probes)
             # Sessions that were set up before decisions were told apart lack them.
-            return ChunkBatch(**{"decided": arrays["valid"], **arrays})
+            return ChunkBatch(**{"planned": arrays["valid"], **arrays})
         except (OSError, SafetensorError, TypeError, KeyError) as error:
             raise CheckpointError(f"'{self.probes}' is damaged: {error}; set the session up anew") from error
 

@@ -25,8 +25,8 @@ from serfn.training.acting import BestOfNActor
 from serfn.training.build import make_replay
 from serfn.training.config import TrainConfig
 from serfn.training.session import TrainingSession
-from serfn.training.stages.context import RunState
 from serfn.training.stages.online import add_online_episodes
+from serfn.training.stages.state import OnlineState, RunState
 
 POLL_S = 0.2
 
@@ -146,9 +146,8 @@ class Learner:
     def _rebuild_replay(self) -> None:
         """Fill the replay from the stores, whose labels may have been corrected since."""
         ctx = self.session.context
-        if not self._taken or "returns" not in ctx.state.stage_data:
+        if not self._taken or not isinstance(ctx.state.data, OnlineState):
             return
-        ctx.state.stage_data["returns"] = []
         ctx.online = make_replay(self.session.config, ctx.task, ctx.online.capacity_steps)
         add_online_episodes(ctx, self._feed.again(self._taken))
 

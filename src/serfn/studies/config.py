@@ -30,7 +30,7 @@ from serfn.core.config import from_dict, load_config, to_dict
 from serfn.core.errors import ConfigError
 from serfn.runs.presets import Budget
 from serfn.training.config import TrainConfig
-from serfn.training.stages.context import STAGES, StageName
+from serfn.training.stages.state import STAGES, StageName
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def per_step_critic(config: TrainConfig) -> TrainConfig:
 
 def without_divergence_alarm(config: TrainConfig) -> TrainConfig:
     """Switch the alarm on the divergence off: it belongs to methods that hold the divergence."""
-    alarms = replace(config.online.alarms, max_divergence=None)
+    alarms = replace(config.online.alarms, max_kl=None)
     return replace(config, online=replace(config.online, alarms=alarms))
 
 

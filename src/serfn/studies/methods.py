@@ -46,7 +46,7 @@ from serfn.training.improvement import (
     SacConfig,
     Td3BcConfig,
 )
-from serfn.training.stages.context import STAGES, StageName
+from serfn.training.stages.state import STAGES, StageName
 
 
 @dataclass(frozen=True)

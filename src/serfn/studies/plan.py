@@ -18,7 +18,7 @@ from serfn.tasks.registry import task_of_env, tasks
 from serfn.training.build import make_stages
 from serfn.training.checkpoint import config_hash
 from serfn.training.config import TrainConfig
-from serfn.training.stages.context import StageName
+from serfn.training.stages.state import StageName
 
 JOB_FILE = "job.json"
 RECORD_FILE = "record.json"
@@ -49,7 +49,6 @@ _AGENT_AFTER_IMITATION = (
     "target_candidates",
     "target_temperature",
     "aggregate",
-    "compile",
 )
 
 
@@ -241,11 +240,7 @@ def _base_config(name: str, task: StudyTask) -> TrainConfig:
         config = dataclasses.replace(preset(task.task or name, task.budget), demos=task.demos)
     else:
         config = preset_for_environment(task.env, task.budget, task.demos)
-    # A job owns one core: more threads would steal from the runs beside it.
-    evaluation = dataclasses.replace(config.evaluation, threads=1)
-    return with_options(
-        dataclasses.replace(config, evaluation=evaluation), task.options, f"tasks.{name}.options"
-    )
+    return with_options(config, task.options, f"tasks.{name}.options")
 
 
 def _chain(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from serfn.studies.config import OwnMethod, with_options
 from serfn.studies.methods import method as find_method
 from serfn.training.config import TrainConfig
-from serfn.training.stages.context import StageName
+from serfn.training.stages.state import StageName
 
 
 @dataclass(frozen=True)

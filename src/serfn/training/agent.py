@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,56 +24,53 @@ from serfn.training.losses import Metrics
 Tree = dict[str, Any]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+GRADIENT_CLIP = 10.0
+"""Largest gradient norm: far above what sound updates have, so that one broken batch does little harm."""
+
 
 @dataclass(frozen=True)
 class AgentConfig:
     """Optimisation of policy and critic.
 
     Attributes:
-        device: Torch device of networks and batches, such as `cpu` or `cuda`.
-        dtype: Precision of networks and batches.
-        discount: γ per control step.
-        polyak: τ, how far the target critic moves towards the critic in one step.
-        critic_learning_rate: Adam step size of the critic.
-        policy_learning_rate: Adam step size of the policy outside imitation, which has its own.
-        weight_decay: Decoupled weight decay of the policy.
-        gradient_clip: Largest gradient norm.
-        target_candidates: Chunks sampled for one target; the target critic chooses among them.
-        target_temperature: Temperature of those samples.
+        device: Torch device of networks and batches: `cpu`, or `cuda` for wide networks and large batches.
+        discount: γ per control step: values look about 1 / (1 - γ) steps ahead. Set it so that this is as
+            long as the consequences of one chunk.
+        polyak: τ, how far the target critic moves towards the critic in one update; lower is more stable and
+            slower.
+        critic_learning_rate: Learning rate of the critic; lower it if its loss jumps.
+        policy_learning_rate: Learning rate of the policy outside imitation, which has its own. Raise it if a
+            stage hardly changes the policy.
+        target_candidates: Chunks sampled for one target; the target critic chooses among them. More than 1
+            is more greedy, and exaggerates values sooner.
+        target_temperature: Sampling temperature of those chunks; that of `acting` is the natural choice.
         return_steps: Control steps of recorded rewards in a target before it bootstraps, at least the chunk;
             None takes the chunk's. The policy's values enter a target with weight γ^steps, so that more steps
             leave them less room to grow on themselves, at the price of valuing what was recorded.
         aggregate: How the critic's ensemble becomes one value, in targets, improvement and acting.
-        compile: Compile the critic's forward pass with `torch.compile`; on a CPU it gains nothing measurable.
 
     Raises:
         ConfigError: A value is out of range.
     """
 
     device: str = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
     discount: float = 0.95 ** (1 / 8)
     polyak: float = 0.01
     critic_learning_rate: float = 3e-4
     policy_learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    gradient_clip: float = 10.0
     target_candidates: int = 1
     target_temperature: float = 0.7
     return_steps: int | None = None
     aggregate: Aggregation = "mean"
-    compile: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.discount < 1:
             raise ConfigError(f"discount is {self.discount}; it must lie in (0, 1), per control step")
         if not 0 < self.polyak <= 1:
             raise ConfigError(f"polyak is {self.polyak}; it must lie in (0, 1], 0.01 is usual")
-        for name in ("critic_learning_rate", "policy_learning_rate", "gradient_clip"):
+        for name in ("critic_learning_rate", "policy_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not self.weight_decay >= 0:
-            raise ConfigError(f"weight_decay is {self.weight_decay}; it must be 0 or more")
         if self.target_candidates < 1:
             raise ConfigError(f"target_candidates is {self.target_candidates}; it must be at least 1")
         if self.return_steps is not None and self.return_steps < 1:
@@ -99,16 +96,14 @@ class OptimizedModule:
     skipped_in_a_row: Tensor
 
     @classmethod
-    def make(cls, module: nn.Module, *, learning_rate: float, weight_decay: float = 0.0) -> OptimizedModule:
+    def make(cls, module: nn.Module, *, learning_rate: float) -> OptimizedModule:
         """Attach a fused AdamW to all parameters of `module`, on their device."""
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         device = parameters[0].device
         on_cuda = device.type == "cuda"
-        # On CUDA the step size is a tensor, so that a captured update follows its schedule.
+        # On CUDA the learning rate is a tensor, so that a captured update follows its schedule.
         rate = torch.tensor(learning_rate, device=device) if on_cuda else learning_rate
-        optimizer = torch.optim.AdamW(
-            parameters, lr=rate, weight_decay=weight_decay, fused=True, capturable=on_cuda
-        )
+        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True, capturable=on_cuda)
         return cls(
             module,
             optimizer,
@@ -118,19 +113,19 @@ class OptimizedModule:
         )
 
     def set_learning_rate(self, value: float) -> None:
-        """Set the step size of the following updates."""
+        """Set the learning rate of the following updates."""
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(value)
             else:
                 group["lr"] = value
 
-    def step(self, loss: Tensor, gradient_clip: float) -> Tensor:
+    def step(self, loss: Tensor) -> Tensor:
         """Descend `loss` once and return the gradient norm before clipping."""
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward(inputs=self.parameters)
-        norm = nn.utils.clip_grad_norm_(self.parameters, gradient_clip, foreach=True)
+        norm = nn.utils.clip_grad_norm_(self.parameters, GRADIENT_CLIP, foreach=True)
         broken = (~(torch.isfinite(loss) & torch.isfinite(norm))).to(self.skipped.dtype)
         # Read by fused Adam (made for gradient scaling): a nonzero flag turns the whole step into a no-op.
         self.optimizer.found_inf = broken  # pyright: ignore[reportAttributeAccessIssue]
@@ -150,7 +145,7 @@ class OptimizedModule:
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        """Inverse of `state_dict`; step sizes are the schedule's, not part of the state."""
+        """Inverse of `state_dict`; learning rates are the schedule's, not part of the state."""
         self.module.load_state_dict(state["module"])
         groups = self.optimizer.state_dict()["param_groups"]
         # PyTorch takes the given tensors over without a copy; later steps would change the stored state.
@@ -167,7 +162,7 @@ class Agent:
     `self.generator`, so that equal states and batches give equal updates.
 
     Args:
-        policy: Policy to train; moved to the configured device and precision.
+        policy: Policy to train; moved to the configured device.
         critic: Critic to train; likewise.
         config: Optimisation.
         value_bounds: Interval that contains every reachable value, by the scaling of rewards.
@@ -186,20 +181,15 @@ class Agent:
         self.config = config
         self.value_bounds = value_bounds
         self.device = torch.device(config.device)
-        self.dtype: torch.dtype = getattr(torch, config.dtype)
+        self.dtype = torch.float32
         self.policy = policy.to(self.device, self.dtype)
         self.critic = critic.to(self.device, self.dtype)
         self.reference = _frozen_copy(self.policy)
         self.target_critic = _frozen_copy(self.critic)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.strength = torch.zeros((), device=self.device, dtype=self.dtype)
-        self._policy = OptimizedModule.make(
-            self.policy, learning_rate=config.policy_learning_rate, weight_decay=config.weight_decay
-        )
+        self._policy = OptimizedModule.make(self.policy, learning_rate=config.policy_learning_rate)
         self._critic = OptimizedModule.make(self.critic, learning_rate=config.critic_learning_rate)
-        if config.compile:
-            self.critic.compile()
-            self.target_critic.compile()
 
     def tensors(self, batch: ChunkBatch) -> TensorBatch:
         """Move a replay batch to the agent's device and precision."""
@@ -208,7 +198,7 @@ class Agent:
     def imitation_step(self, batch: TensorBatch) -> Metrics:
         """Raise the likelihood of the chunks of `batch`."""
         loss, metrics = losses.imitation_loss(self.policy, batch, generator=self.generator)
-        norm = self._policy.step(loss, self.config.gradient_clip)
+        norm = self._policy.step(loss)
         return {**metrics, "policy/gradient_norm": norm}
 
     def critic_step(self, batch: TensorBatch) -> Metrics:
@@ -226,7 +216,7 @@ class Agent:
             generator=self.generator,
         )
         loss, metrics = losses.critic_loss(self.critic, batch, targets)
-        norm = self._critic.step(loss, config.gradient_clip)
+        norm = self._critic.step(loss)
         with torch.no_grad():
             # One call for all tensors: a loop would launch a kernel for each.
             torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
@@ -249,7 +239,7 @@ class Agent:
             how=self.config.aggregate,
             generator=self.generator,
         )
-        norm = self._policy.step(loss, self.config.gradient_clip)
+        norm = self._policy.step(loss)
         metrics = {**metrics, "policy/gradient_norm": norm, "policy/strength": self.strength.clone()}
         self.strength.copy_(improvement.adapted(self.strength, metrics))
         return metrics
@@ -264,8 +254,7 @@ class Agent:
         policy, reference = self.policy, self.reference
         if not (isinstance(policy, SquashedPolicy) and isinstance(reference, SquashedPolicy)):
             raise ConfigError(
-                f"a {type(policy).__name__} has no density and so no divergence; set "
-                "alarms.max_divergence to none"
+                f"a {type(policy).__name__} has no density and so no divergence; set alarms.max_kl to none"
             )
         return losses.sample_with_divergence(policy, reference, batch.obs, self.generator)[1].mean()
 
@@ -286,11 +275,11 @@ class Agent:
             self.strength.fill_(strength)
 
     def set_policy_learning_rate(self, value: float) -> None:
-        """Set the step size of the policy's following updates."""
+        """Set the learning rate of the policy's following updates."""
         self._policy.set_learning_rate(value)
 
     def set_learning_rates(self, share: float) -> None:
-        """Set the step sizes of policy and critic to a share of the configured ones."""
+        """Set the learning rates of policy and critic to a share of the configured ones."""
         self._policy.set_learning_rate(share * self.config.policy_learning_rate)
         self._critic.set_learning_rate(share * self.config.critic_learning_rate)
 

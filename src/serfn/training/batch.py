@@ -24,7 +24,7 @@ class TensorBatch:
         valid: `[batch, chunk]` bool, True on the executed prefix.
         next_obs: `[batch, obs]` observation after the last step that counts.
         terminated: `[batch]` bool, the episode terminated at that step (nothing to bootstrap from).
-        decided: `[batch, chunk]` bool, True on the valid steps of what was decided at the start, see
+        planned: `[batch, chunk]` bool, True on the valid steps of what was planned at the start, see
             `ChunkBatch`.
         window_obs: `[batch, chunk, obs]` observation after each step, for critics that value every prefix.
         later_rewards: `[batch, steps]` rewards after the chunk that count in its target, 0 where padded; None
@@ -38,7 +38,7 @@ class TensorBatch:
     valid: Tensor
     next_obs: Tensor
     terminated: Tensor
-    decided: Tensor
+    planned: Tensor
     window_obs: Tensor | None = None
     later_rewards: Tensor | None = None
     later_valid: Tensor | None = None
@@ -65,7 +65,7 @@ class TensorBatch:
             valid=flag(batch.valid),
             next_obs=real(batch.next_obs),
             terminated=flag(batch.terminated),
-            decided=flag(batch.decided),
+            planned=flag(batch.planned),
             window_obs=None if batch.window_obs is None else real(batch.window_obs),
             later_rewards=None if batch.later_rewards is None else real(batch.later_rewards),
             later_valid=None if batch.later_valid is None else flag(batch.later_valid),
@@ -101,7 +101,7 @@ class TensorBatch:
             valid=self.valid & kept,
             next_obs=self.window_obs[torch.arange(self.size, device=last.device), last],
             terminated=self.terminated & (executed <= steps),
-            decided=self.decided & kept,
+            planned=self.planned & kept,
         )
 
     def joined(self, other: TensorBatch) -> TensorBatch:

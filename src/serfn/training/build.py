@@ -22,11 +22,11 @@ from serfn.training.config import TrainConfig
 from serfn.training.improvement import check_policy
 from serfn.training.rewards import learning_rewards
 from serfn.training.stages.base import Stage
-from serfn.training.stages.context import STAGES, StageName
 from serfn.training.stages.critic_warmup import CriticWarmup
 from serfn.training.stages.imitation import Imitation
 from serfn.training.stages.offline import Offline
 from serfn.training.stages.online import Online
+from serfn.training.stages.state import STAGES, StageName
 
 
 def make_stages(config: TrainConfig, names: Sequence[StageName] = STAGES) -> list[Stage]:
@@ -80,14 +80,16 @@ def _check_fit(config: TrainConfig, policy: ChunkPolicy) -> None:
     """Raise `ConfigError` unless the stages can train this kind of policy."""
     check_policy(config.offline.improvement, policy)
     check_policy(config.online.improvement, policy)
-    if config.online.alarms.max_divergence is not None and not isinstance(policy, SquashedPolicy):
+    if config.online.alarms.max_kl is not None and not isinstance(policy, SquashedPolicy):
         raise ConfigError(
-            f"online.alarms.max_divergence is {config.online.alarms.max_divergence}, but a "
+            f"online.alarms.max_kl is {config.online.alarms.max_kl}, but a "
             f"{type(policy).__name__} has no density; set it to none"
         )
 
 
-def make_prior(config: TrainConfig, task: TaskSpec, demonstrations: Sequence[Episode]) -> ChunkReplay:
+def make_demonstration_replay(
+    config: TrainConfig, task: TaskSpec, demonstrations: Sequence[Episode]
+) -> ChunkReplay:
     """Put demonstrations with learning rewards into a replay that holds all of them.
 
     Raises:
@@ -100,11 +102,11 @@ def make_prior(config: TrainConfig, task: TaskSpec, demonstrations: Sequence[Epi
             f"{config.chunk_size}; reduce chunk_size or record longer episodes"
         )
     steps = sum(episode.length for episode in demonstrations)
-    prior = make_replay(config, task, steps)
+    replay = make_replay(config, task, steps)
     for episode in demonstrations:
         task.action.check(episode.actions)
-        prior.add(learning_rewards(episode, config.rewards, config.agent.discount))
-    return prior
+        replay.add(learning_rewards(episode, config.rewards, config.agent.discount))
+    return replay
 
 
 def make_replay(config: TrainConfig, task: TaskSpec, capacity_steps: int) -> ChunkReplay:
@@ -118,9 +120,9 @@ def make_replay(config: TrainConfig, task: TaskSpec, capacity_steps: int) -> Chu
     )
 
 
-def fit_statistics(agent: Agent, prior: ChunkReplay, demonstrations: Sequence[Episode]) -> None:
+def fit_statistics(agent: Agent, replay: ChunkReplay, demonstrations: Sequence[Episode]) -> None:
     """Fit normalisers, regressions and the policy's whitening to all windows of the demonstrations."""
-    windows = agent.tensors(prior.windows(np.arange(len(prior))))
+    windows = agent.tensors(replay.windows(np.arange(len(replay))))
     agent.policy.fit_statistics(windows.obs, windows.actions, windows.valid)
     statistics = observation_statistics(demonstrations)
     mean = torch.from_numpy(statistics.mean).to(agent.device, agent.dtype)

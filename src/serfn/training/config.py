@@ -25,12 +25,11 @@ class EvaluationConfig:
     """Evaluations during training.
 
     Attributes:
-        episodes: Episodes at the end of a stage.
-        interim_episodes: Episodes of an evaluation inside the online stage.
-        seed: Seed of the evaluation's starts; the same starts serve all evaluations of a run. Interim
-            evaluations use other starts, so that what was selected on them is judged on fresh ones.
-        simulations: Environments that run side by side in collection and evaluation.
-        threads: Environments that are stepped at the same time.
+        episodes: Episodes of the final evaluation of a stage; more give a narrower interval.
+        interim_episodes: Episodes of an interim evaluation of the online stage.
+        seed: First evaluation seed; the same seeds serve all evaluations of a run. Interim evaluations have
+            seeds of their own, so that what was selected on them is judged on fresh ones.
+        simulations: Environments that run side by side in collection and evaluation. Numbers depend on it.
 
     Raises:
         ConfigError: A number is out of range.
@@ -40,10 +39,9 @@ class EvaluationConfig:
     interim_episodes: int = 16
     seed: int = 1000
     simulations: int = 8
-    threads: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "interim_episodes", "simulations", "threads"):
+        for name in ("episodes", "interim_episodes", "simulations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluation {name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:
@@ -57,17 +55,19 @@ class TrainConfig:
     Attributes:
         env: Gymnasium id of the environment in which the policy is fine-tuned and evaluated, with the
             registering package in front if needed (`package:Id`).
-        plant: Variant of one of our tasks; None for other environments, or for the task's default.
+        plant: Plant (variant of the simulated system) of one of our tasks; None for other environments, or
+            for the task's default.
         env_options: Further keyword arguments of the environment.
-        demos: Demonstrations, see docs/formats.md; None collects them (our tasks only).
+        demos: Demonstrations, see docs/data.md; None collects them (our tasks only).
         demo_episodes: Number of demonstrations to collect when `demos` is None.
-        demo_plant: Variant of our tasks in which they are collected.
-        seed: Seed of everything.
-        chunk_size: Control steps per chunk.
-        replay_steps: Steps of own experience that are kept.
+        demo_plant: Plant of our tasks in which they are collected.
+        seed: Seed of everything; run several before believing a difference.
+        chunk_size: Control steps per chunk: what the policy plans at once and the critic values. A fifth of a
+            second is a good start.
+        replay_steps: Steps of online data that are kept; the oldest go first.
         rewards: Scaling of the task's rewards.
         policy: Kind and architecture of the policy.
-        critic: Architecture of the critic, with the bounds of its values.
+        critic: Kind and architecture of the critic, with the bounds of its values.
         agent: Optimisation.
         imitation: Stage 1.
         critic_warmup: Stage 2.
@@ -75,7 +75,8 @@ class TrainConfig:
         online: Stage 4.
         loop: Rhythm of reports and checkpoints.
         evaluation: Evaluations.
-        enforce_gates: Return to the best policy when a stage is not promoted.
+        enforce_gates: Return to the best policy when a stage is not promoted. Switch it off to study a stage
+            that makes the policy worse.
 
     Raises:
         ConfigError: A number is out of range, the critic's bounds are missing or exclude reachable values,

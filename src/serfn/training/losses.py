@@ -165,7 +165,7 @@ def advantage_weighted_likelihood(
     `sample_fraction`. The critic is never differentiated with respect to actions, so its errors off the data
     are not exploited.
 
-    π is the law at `temperature` here, and the likelihood that of the steps `batch.decided`. Where those were
+    π is the law at `temperature` here, and the likelihood that of the steps `batch.planned`. Where those were
     drawn from that law, equal weights leave π where it is, on average; to the law at temperature 1 calmer
     chunks say, good or bad, that it is too wide.
 
@@ -181,8 +181,8 @@ def advantage_weighted_likelihood(
         sharpness = temperature_for_sample_size(advantages, sample_fraction)
         weights = torch.softmax(advantages / sharpness, dim=0)
     actions = policy.prepare_data(batch.actions, generator=generator)
-    log_prob = policy.log_prob(batch.obs, actions, batch.decided, temperature=temperature)
-    loss = mean_per_dimension(-log_prob, batch.decided, policy.action_dim, weights)
+    log_prob = policy.log_prob(batch.obs, actions, batch.planned, temperature=temperature)
+    loss = mean_per_dimension(-log_prob, batch.planned, policy.action_dim, weights)
     return loss, {
         **policy_values(baseline),
         "policy/weighted_nll_per_dim": loss.detach(),

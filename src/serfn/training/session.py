@@ -16,22 +16,21 @@ from serfn.core.errors import CheckpointError
 from serfn.core.seeding import generator
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
-from serfn.training.build import fit_statistics, make_agent, make_prior, make_replay, make_stages
+from serfn.training.build import (
+    fit_statistics,
+    make_agent,
+    make_demonstration_replay,
+    make_replay,
+    make_stages,
+)
 from serfn.training.checkpoint import CheckpointStore, as_stored, differing_keys
 from serfn.training.config import TrainConfig
 from serfn.training.episode_log import EpisodeLog, RoundFiles
 from serfn.training.rewards import learning_rewards
 from serfn.training.stages.base import run_stages
-from serfn.training.stages.context import (
-    STAGES,
-    Collect,
-    Evaluate,
-    Hooks,
-    RunState,
-    StageContext,
-    StageName,
-)
+from serfn.training.stages.context import Collect, Evaluate, Hooks, StageContext
 from serfn.training.stages.online import add_online_episodes
+from serfn.training.stages.state import STAGES, OnlineState, RunState, StageName
 
 
 class TrainingSession:
@@ -77,11 +76,11 @@ class TrainingSession:
         self._episodes = RoundFiles(folder / "episodes") if episodes is None else episodes
         self._extra_state = extra_state
         agent = make_agent(config, task)
-        prior = make_prior(config, task, demonstrations)
-        fit_statistics(agent, prior, demonstrations)
+        windows = make_demonstration_replay(config, task, demonstrations)
+        fit_statistics(agent, windows, demonstrations)
         self.context = StageContext(
             agent=agent,
-            prior=prior,
+            demonstrations=windows,
             online=make_replay(config, task, config.replay_steps),
             rng=generator(config.seed, "replay"),
             task=task,
@@ -131,10 +130,8 @@ class TrainingSession:
         ctx.best_policy = tree["best_policy"]
         ctx.safe_state = copy.deepcopy(ctx.agent.learning_state())
         ctx.state = RunState.from_state_dict(tree["state"])
-        data = ctx.state.stage_data
-        if "rounds" in data:
-            data["returns"] = []
-            add_online_episodes(ctx, self._episodes.load(data["rounds"], ctx.state.episodes))
+        if isinstance(ctx.state.data, OnlineState):
+            add_online_episodes(ctx, self._episodes.load(ctx.state.data.rounds, ctx.state.episodes))
         return tree["extra"]
 
     def _save(self, best: bool) -> None:

@@ -14,7 +14,7 @@ and may hold:
     success                [E] or [N]     bool, or integers with -1 for unknown; per step: any of them
     terminated, truncated  [E] or [N]     else successful episodes terminate, the others are truncated
     action_low, action_high  [action]     bounds of the actions; else inferred
-    chunk_starts           [N] bool       where a chunk was decided; else everywhere
+    chunk_starts           [N] bool       where a chunk begins; else everywhere
     seed, policy_version   [E] integers   a seed of -1 is unknown
     metric_<name>          [E]            numbers of the task; NaN where an episode has none
     proposed_actions       [N, action]    what the policy asked for; NaN where it was not recorded

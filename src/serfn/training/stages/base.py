@@ -13,9 +13,19 @@ from serfn.core.errors import ConfigError
 from serfn.training.acting import ActingConfig
 from serfn.training.gate import GateDecision, Score, decide
 from serfn.training.losses import Metrics
-from serfn.training.stages.context import Evaluate, StageContext, StageName, TrainingDivergedError
+from serfn.training.stages.context import Evaluate, StageContext, TrainingDivergedError
+from serfn.training.stages.state import StageName, StageState, Tree
 
 Schedule = Literal["constant", "cosine"]
+
+POLICY_EVERY = 3
+"""Critic updates per policy update, as in TD3 with one more: the policy follows values that have settled."""
+
+MAX_SKIPPED = 20
+"""Non-finite updates in a row after which the last sound state is restored."""
+
+MAX_ROLLBACKS = 3
+"""Restorations per stage after which training gives up."""
 
 _COSINE_FLOOR = 0.05
 
@@ -59,9 +69,9 @@ def run_stages(stages: Sequence[Stage], ctx: StageContext) -> None:
     if state.begun:
         if state.stage not in names:
             raise ConfigError(f"the run stands in stage '{state.stage}', not among {names}; include it")
-        first = names.index(state.stage) + bool(state.stage_data.get("concluded"))
+        first = names.index(state.stage) + state.data.concluded
     for stage in stages[first:]:
-        if state.stage != stage.name or state.stage_data.get("concluded"):
+        if state.stage != stage.name or state.data.concluded:
             state.enter(stage.name)
         _run_stage(stage, ctx)
 
@@ -82,7 +92,7 @@ def run_updates(
 
     Raises:
         KeyboardInterrupt: `ctx.hooks.should_stop` asked for it; a checkpoint has been written.
-        TrainingDivergedError: See `LoopConfig.max_rollbacks`.
+        TrainingDivergedError: More than `MAX_ROLLBACKS` returns to a sound state did not help.
     """
     state, loop = ctx.state, ctx.loop
     while state.step < until:
@@ -108,7 +118,7 @@ def checkpoint(ctx: StageContext, *, best: bool = False) -> None:
     ctx.hooks.save(best)
 
 
-def roll_back_policy(ctx: StageContext, policy_state: dict, reason: str) -> None:
+def roll_back_policy(ctx: StageContext, policy_state: Tree, reason: str) -> None:
     """Return the policy to an earlier state and record why; critic, replay and noise go on."""
     ctx.agent.load_policy_state(policy_state)
     best = None if ctx.state.best is None else ctx.state.best.mean
@@ -127,7 +137,7 @@ def checkpoint_on_interrupt(ctx: StageContext) -> Iterator[None]:
 
 
 def scheduled_rate(schedule: Schedule, peak: float, step: int, steps: int) -> float:
-    """Return the step size of update `step` of `steps`; `cosine` falls from `peak` to a twentieth of it."""
+    """Return the learning rate of update `step` of `steps`; `cosine` decays from `peak` to a twentieth."""
     if schedule == "constant":
         return peak
     return peak * (_COSINE_FLOOR + (1 - _COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -151,7 +161,7 @@ def _run_stage(stage: Stage, ctx: StageContext) -> None:
     if stage.acting is not None and ctx.evaluate is not None:
         _pass_gate(stage.acting, ctx.evaluate, ctx)
     else:
-        state.stage_data = {"concluded": True}
+        state.data = StageState(concluded=True)
         checkpoint(ctx)
     ctx.hooks.finished(stage.name)
 
@@ -163,7 +173,7 @@ def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> N
     score = Score.of(result.scores)
     decision = decide(state.stage, score, state.best)
     state.gates.append(decision)
-    state.stage_data = {"concluded": True}
+    state.data = StageState(concluded=True)
     if decision.promoted:
         state.best = score
         ctx.best_policy = ctx.agent.policy_state()
@@ -176,11 +186,11 @@ def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> N
 def _restore_after_non_finite(ctx: StageContext) -> None:
     """Return to the last safe state after a run of updates whose loss or gradient was not finite."""
     skipped = ctx.agent.skipped_in_a_row
-    if skipped < ctx.loop.max_skipped:
+    if skipped < MAX_SKIPPED:
         return
     state = ctx.state
-    rollbacks = state.stage_data.get("rollbacks", 0) + 1
-    if ctx.safe_state is None or rollbacks > ctx.loop.max_rollbacks:
+    rollbacks = state.data.rollbacks + 1
+    if ctx.safe_state is None or rollbacks > MAX_ROLLBACKS:
         raise TrainingDivergedError(
             f"{state.stage}: {skipped} updates in a row are not finite at update {state.step}, "
             f"after {rollbacks - 1} returns to the last good state; "
@@ -188,7 +198,7 @@ def _restore_after_non_finite(ctx: StageContext) -> None:
         )
     # The noise is not rewound: the same draws would lead to the same place.
     ctx.agent.load_learning_state(ctx.safe_state)
-    state.stage_data["rollbacks"] = rollbacks
+    state.data.rollbacks = rollbacks
     best = None if state.best is None else state.best.mean
     reason = f"rolled back: {skipped} updates in a row were not finite"
     state.gates.append(GateDecision(state.stage, False, reason, None, best))

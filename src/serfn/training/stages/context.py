@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,13 +17,7 @@ from serfn.data.replay import ChunkReplay, WindowStarts, mixed_batch
 from serfn.training.acting import ActingConfig, BestOfNActor
 from serfn.training.agent import Agent
 from serfn.training.batch import TensorBatch
-from serfn.training.gate import GateDecision, Score
-from serfn.training.metrics import MetricAverages
-
-StageName = Literal["imitation", "critic_warmup", "offline", "online"]
-STAGES: tuple[StageName, ...] = ("imitation", "critic_warmup", "offline", "online")
-
-Tree = dict[str, Any]
+from serfn.training.stages.state import RunState, StageName, Tree
 
 
 class TrainingDivergedError(SerfnError):
@@ -33,13 +26,13 @@ class TrainingDivergedError(SerfnError):
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Rhythm of reports, checkpoints and guards, common to all stages.
+    """Rhythm of reports and checkpoints, common to all stages.
 
     Attributes:
-        report_every: Updates between two rows of metrics; guards and alarms are looked at then.
-        checkpoint_every: Updates between two checkpoints, a multiple of `report_every`.
-        max_skipped: Non-finite updates in a row after which the last good state is restored.
-        max_rollbacks: Restorations per stage after which training gives up.
+        report_every: Updates between two rows of metrics; guards and alarms are looked at then. Lower it for
+            finer curves.
+        checkpoint_every: Updates between two checkpoints, a multiple of `report_every`. Lower it where a kill
+            must cost less work.
 
     Raises:
         ConfigError: A number is below 1, or the two rhythms do not fit.
@@ -47,11 +40,9 @@ class LoopConfig:
 
     report_every: int = 100
     checkpoint_every: int = 1000
-    max_skipped: int = 20
-    max_rollbacks: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("report_every", "checkpoint_every", "max_skipped", "max_rollbacks"):
+        for name in ("report_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.checkpoint_every % self.report_every:
@@ -59,66 +50,6 @@ class LoopConfig:
                 f"checkpoint_every {self.checkpoint_every} is no multiple of report_every "
                 f"{self.report_every}; a checkpoint closes a report"
             )
-
-
-@dataclass
-class RunState:
-    """Everything besides the agent and the replay that a resumed run must know.
-
-    Attributes:
-        stage: Stage at work.
-        step: Updates done in this stage.
-        begun: Whether the stage has been set up.
-        updates: Updates done in the run.
-        episodes: Online episodes collected in the run.
-        robot_steps: Control steps of those episodes.
-        stage_data: Values of the stage's own, plain or tensors.
-        seconds: Wall-clock seconds spent per stage.
-        gates: Decisions so far, oldest first.
-        best: Score of the best promoted policy.
-        averages: Metrics since the last report.
-    """
-
-    stage: StageName = "imitation"
-    step: int = 0
-    begun: bool = False
-    updates: int = 0
-    episodes: int = 0
-    robot_steps: int = 0
-    stage_data: Tree = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    gates: list[GateDecision] = field(default_factory=list)
-    best: Score | None = None
-    averages: MetricAverages = field(default_factory=MetricAverages)
-
-    def enter(self, stage: StageName) -> None:
-        """Start `stage` from its beginning."""
-        self.stage, self.step, self.begun, self.stage_data = stage, 0, False, {}
-        self.averages = MetricAverages()
-
-    def state_dict(self) -> Tree:
-        """Return all fields as a tree of plain values and tensors."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return {
-            **plain,
-            "gates": [gate.to_dict() for gate in self.gates],
-            "best": None if self.best is None else dataclasses.asdict(self.best),
-            "averages": self.averages.state_dict(),
-        }
-
-    @classmethod
-    def from_state_dict(cls, state: Tree) -> RunState:
-        """Inverse of `state_dict`."""
-        averages = MetricAverages()
-        averages.load_state_dict(state["averages"])
-        return cls(
-            **{
-                **state,
-                "gates": [GateDecision.from_dict(gate) for gate in state["gates"]],
-                "best": None if state["best"] is None else Score(**state["best"]),
-                "averages": averages,
-            }
-        )
 
 
 class Evaluate(Protocol):
@@ -168,8 +99,8 @@ class StageContext:
 
     Attributes:
         agent: The learner.
-        prior: Demonstrations, with learning rewards.
-        online: Own experience, with learning rewards.
+        demonstrations: Windows of the demonstrations, with learning rewards.
+        online: Windows of the online episodes, with learning rewards.
         rng: Source of the draws from replay.
         task: What is being learnt.
         loop: Rhythm of reports and checkpoints.
@@ -184,7 +115,7 @@ class StageContext:
     """
 
     agent: Agent
-    prior: ChunkReplay
+    demonstrations: ChunkReplay
     online: ChunkReplay
     rng: np.random.Generator
     task: TaskSpec
@@ -203,24 +134,24 @@ class StageContext:
         critic: ChunkCritic | None = self.agent.critic if acting.candidates > 1 else None
         return BestOfNActor(self.agent.policy, critic, self.task, acting, how=self.agent.config.aggregate)
 
-    def prior_batch(self, size: int, successes_only: bool = False) -> TensorBatch:
+    def demonstration_batch(self, size: int, successes_only: bool = False) -> TensorBatch:
         """Draw demonstrations for one update, those that succeed if asked for and there are any."""
         windows = self.agent.critic.needs_window_observations
-        starts = "imitable" if successes_only and self.prior.num_imitable_steps > 0 else "all"
-        batch = self.prior.sample(size, self.rng, starts=starts, window_observations=windows)
+        starts = "imitable" if successes_only and self.demonstrations.num_imitable_steps > 0 else "all"
+        batch = self.demonstrations.sample(size, self.rng, starts=starts, window_observations=windows)
         return self.agent.tensors(batch)
 
     def mixed_batch(
         self, size: int, online_fraction: float, online_starts: WindowStarts = "all"
     ) -> TensorBatch:
-        """Draw demonstrations and own experience in a fixed proportion for one update.
+        """Draw demonstrations and online data in a fixed proportion for one update.
 
-        Where a person did everything nothing was decided; then any own window may be drawn.
+        Where a person did everything the policy never replanned; then any online window may be drawn.
         """
-        if online_starts == "decisions" and self.online.num_decisions == 0:
+        if online_starts == "replans" and self.online.num_replans == 0:
             online_starts = "all"
         batch = mixed_batch(
-            self.prior,
+            self.demonstrations,
             self.online,
             size,
             online_fraction,

@@ -1,4 +1,4 @@
-"""Stage 2: fit the critic to the demonstrations under the cloned policy, which stays as it is."""
+"""Stage 2: fit the critic to the demonstrations under the behaviour-cloning policy, which stays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from serfn.training.losses import Metrics
 from serfn.training.stages.base import Stage, check_steps, run_updates
-from serfn.training.stages.context import StageContext, StageName
+from serfn.training.stages.context import StageContext
+from serfn.training.stages.state import StageName
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,8 @@ class CriticWarmupConfig:
     """Critic warm-up.
 
     Attributes:
-        steps: Updates.
-        batch_size: Transitions per update.
+        steps: Updates. More where the critic's loss still falls at the end of the stage.
+        batch_size: Transitions per update; more on a GPU.
 
     Raises:
         ConfigError: A number is not positive.
@@ -55,6 +56,6 @@ class CriticWarmup(Stage):
         config, agent = self.config, ctx.agent
 
         def update(step: int) -> Metrics:
-            return agent.critic_step(ctx.prior_batch(config.batch_size))
+            return agent.critic_step(ctx.demonstration_batch(config.batch_size))
 
         run_updates(ctx, config.steps, update)

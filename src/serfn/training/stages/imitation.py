@@ -9,7 +9,6 @@ from serfn.core.errors import ConfigError
 from serfn.training.acting import ActingConfig
 from serfn.training.losses import Metrics
 from serfn.training.stages.base import (
-    Schedule,
     Stage,
     check_steps,
     checkpoint,
@@ -17,7 +16,8 @@ from serfn.training.stages.base import (
     run_updates,
     scheduled_rate,
 )
-from serfn.training.stages.context import StageContext, StageName
+from serfn.training.stages.context import StageContext
+from serfn.training.stages.state import ImitationState, StageName
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,11 @@ class ImitationConfig:
     """Imitation.
 
     Attributes:
-        steps: Updates.
-        batch_size: Chunks per update.
-        learning_rate: Adam step size at the start.
-        schedule: How it changes.
-        successes_only: Imitate the demonstrations that succeed; the others still teach the critic. Without
-            effect where no demonstration succeeds or the task does not tell.
+        steps: Updates. More for many demonstrations; compare the evaluation after the stage.
+        batch_size: Chunks per update; more on a GPU.
+        learning_rate: Learning rate at the start, from which it decays. Lower it if the loss is not finite.
+        successes_only: Imitate the demonstrations that succeed; the others still teach the critic. Set it if
+            some of yours fail. Without effect where none succeeds or the task does not tell.
         acting: How the policy acts in the evaluation; there is no critic yet, so with one candidate.
 
     Raises:
@@ -40,7 +39,6 @@ class ImitationConfig:
     steps: int = 2000
     batch_size: int = 256
     learning_rate: float = 1e-3
-    schedule: Schedule = "cosine"
     successes_only: bool = False
     acting: ActingConfig = field(default_factory=lambda: ActingConfig(candidates=1))
 
@@ -57,8 +55,8 @@ class Imitation(Stage):
 
     Args:
         config: What the stage does.
-        evaluate_interim: Also evaluate the policy on the starts on which the online stage judges itself on
-            its way, so that its evaluations are compared with imitation on equal terms.
+        evaluate_interim: Also evaluate the policy on the seeds of the online stage's interim evaluations, so
+            that these are compared with imitation on equal terms.
     """
 
     name: ClassVar[StageName] = "imitation"
@@ -78,21 +76,23 @@ class Imitation(Stage):
         return self.config.steps
 
     def begin(self, ctx: StageContext) -> None:
-        """Nothing to set up: statistics are fitted when the agent is built."""
+        """Only the stage's own state: statistics are fitted when the agent is built."""
+        ctx.state.data = ImitationState()
 
     def train(self, ctx: StageContext) -> None:
         """Run the updates that remain, then the interim evaluation."""
         config, agent = self.config, ctx.agent
 
         def update(step: int) -> Metrics:
-            agent.set_policy_learning_rate(
-                scheduled_rate(config.schedule, config.learning_rate, step, config.steps)
-            )
-            return agent.imitation_step(ctx.prior_batch(config.batch_size, config.successes_only))
+            agent.set_policy_learning_rate(scheduled_rate("cosine", config.learning_rate, step, config.steps))
+            return agent.imitation_step(ctx.demonstration_batch(config.batch_size, config.successes_only))
 
         run_updates(ctx, config.steps, update)
-        if self._evaluate_interim and ctx.evaluate is not None and not ctx.state.stage_data.get("evaluated"):
+        state = ctx.state.data
+        if not isinstance(state, ImitationState) or state.evaluated:
+            return
+        if self._evaluate_interim and ctx.evaluate is not None:
             with checkpoint_on_interrupt(ctx):
                 ctx.evaluate(ctx.actor(self.acting), stage=self.name, final=False)
-            ctx.state.stage_data["evaluated"] = True
+            state.evaluated = True
             checkpoint(ctx)

@@ -8,8 +8,16 @@ from typing import ClassVar
 from serfn.training.acting import ActingConfig
 from serfn.training.improvement import Improvement, ImprovementConfig
 from serfn.training.losses import Metrics
-from serfn.training.stages.base import Schedule, Stage, check_steps, run_updates, scheduled_rate
-from serfn.training.stages.context import StageContext, StageName
+from serfn.training.stages.base import (
+    POLICY_EVERY,
+    Schedule,
+    Stage,
+    check_steps,
+    run_updates,
+    scheduled_rate,
+)
+from serfn.training.stages.context import StageContext
+from serfn.training.stages.state import StageName
 
 
 @dataclass(frozen=True)
@@ -17,10 +25,11 @@ class OfflineConfig:
     """Offline improvement.
 
     Attributes:
-        steps: Critic updates.
-        batch_size: Transitions per update.
-        schedule: How the step sizes of policy and critic change over the stage.
-        policy_every: Critic updates per policy update.
+        steps: Critic updates; `POLICY_EVERY` of them go with one update of the policy. More for many
+            demonstrations.
+        batch_size: Transitions per update; more on a GPU.
+        schedule: How the learning rates of policy and critic change over the stage; `cosine` if the policy
+            that it ends with varies from seed to seed.
         improvement: How the policy improves; the reference is the policy at the stage's start.
         acting: How the policy acts in the evaluation.
 
@@ -31,16 +40,15 @@ class OfflineConfig:
     steps: int = 1500
     batch_size: int = 192
     schedule: Schedule = "constant"
-    policy_every: int = 3
     improvement: Improvement = field(default_factory=ImprovementConfig)
     acting: ActingConfig = field(default_factory=ActingConfig)
 
     def __post_init__(self) -> None:
-        check_steps(steps=self.steps, batch_size=self.batch_size, policy_every=self.policy_every)
+        check_steps(steps=self.steps, batch_size=self.batch_size)
 
 
 class Offline(Stage):
-    """Critic and policy learn from demonstrations, the policy tied to the clone."""
+    """Critic and policy learn from demonstrations, the policy regularised towards the BC policy."""
 
     name: ClassVar[StageName] = "offline"
 
@@ -67,9 +75,9 @@ class Offline(Stage):
 
         def update(step: int) -> Metrics:
             agent.set_learning_rates(scheduled_rate(config.schedule, 1.0, step, config.steps))
-            batch = ctx.prior_batch(config.batch_size)
+            batch = ctx.demonstration_batch(config.batch_size)
             metrics = agent.critic_step(batch)
-            if (step + 1) % config.policy_every == 0:
+            if (step + 1) % POLICY_EVERY == 0:
                 # All data are demonstrations here, so that the batch serves as both.
                 metrics |= agent.policy_step(batch, batch, config.improvement)
             return metrics
