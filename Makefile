@@ -1,6 +1,7 @@
 # make setup    own environment in .venv with the pinned versions of constraints.txt
 # make demo     demonstrations -> imitation -> offline -> online on the cube task, with a report
 # make test     style, types, import rules, tests and doctests
+# make test-fast   what answers within a minute: no tests that train, kill processes or draw reports
 # make gpu-check   GPU tests and the policy benchmark from the source tree, on a bare CUDA image
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ TEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format gpu-check clean
+.PHONY: help setup demo test test-fast lint format gpu-check clean
 
 help:
 	@sed -n 's/^# make /  make /p' Makefile
@@ -41,6 +42,9 @@ lint: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS)
+
+test-fast: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS) -m "not slow and not gpu"
 
 format: setup
 	$(BIN)/ruff check --fix $(SOURCES)

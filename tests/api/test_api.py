@@ -12,6 +12,8 @@ from serfn.core.errors import CheckpointError, ConfigError
 from serfn.policies.bundle import load_bundle
 from serfn.training.config import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 
 def test_five_lines(make_config: Callable[..., TrainConfig], demos: Path, tmp_path: Path) -> None:
     config = make_config()

@@ -14,6 +14,8 @@ from serfn.flows.mixing import CausalMixing
 from serfn.flows.transforms import AffineTransform, SplineTransform
 from serfn.flows.whitening import ChunkWhitening
 
+pytestmark = pytest.mark.slow
+
 ACTION_DIMS = pytest.mark.parametrize("action_dim", [1, 2, 3])
 
 

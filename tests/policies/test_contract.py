@@ -26,6 +26,8 @@ from serfn.policies import (
 from serfn.policies.diffusion import cosine_signal, ddim_levels
 from serfn.policies.normalizer import ObservationNormalizer
 
+pytestmark = pytest.mark.slow
+
 OBS, ACTION, CHUNK = 3, 2, 4
 CONFIGS = [
     pytest.param(FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16), id="flow"),

@@ -13,6 +13,8 @@ from serfn.flows import FlowConfig
 from serfn.policies import FlowPolicy, FlowPolicyConfig, make_policy
 from serfn.policies.chunk_law import MixtureLaw
 
+pytestmark = pytest.mark.slow
+
 OBS, ACTION, CHUNK = 5, 2, 4
 
 

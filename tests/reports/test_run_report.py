@@ -14,6 +14,8 @@ from serfn.reports.run_record import load_run
 from serfn.reports.run_report import write_report
 from serfn.reports.run_words import pace_sentence, results_table, verdict_sentence, way_sentence
 
+pytestmark = pytest.mark.slow
+
 
 def result(mean: float, episodes: int = 50) -> EvaluationResult:
     scores = tuple(np.linspace(mean - 2, mean + 2, episodes).tolist())

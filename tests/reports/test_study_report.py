@@ -22,6 +22,8 @@ from serfn.reports.study.report import write_study_report
 from serfn.reports.study.tables import method_rows, overall_better, run_rows
 from serfn.reports.study.words import verdict_sentences
 
+pytestmark = pytest.mark.slow
+
 # Mean success after imitation, then during adaptation, of each method.
 CURVES = {
     "ours": (0.5, 0.7, 0.85, 0.95),

@@ -19,6 +19,8 @@ from serfn.reports.statistics import (
 )
 from serfn.reports.study.curves import Reach, first_reach, mean_height, median_reach, on_grid, worst_dip
 
+pytestmark = pytest.mark.slow
+
 scores = st.lists(st.floats(-10, 10), min_size=2, max_size=9)
 
 

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 KILLS = 10
 HARNESS = Path(__file__).parents[2] / "benchmarks" / "crash_training.py"
 

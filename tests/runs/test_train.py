@@ -26,6 +26,8 @@ from serfn.training.config import TrainConfig
 from serfn.training.stages.imitation import ImitationConfig
 from serfn.training.stages.state import STAGES
 
+pytestmark = pytest.mark.slow
+
 
 class Recorder:
     """Progress that remembers; `interrupt_at` presses Ctrl-C when that many units are done."""

@@ -23,6 +23,8 @@ from serfn.sessions.learner import Learner
 from serfn.sessions.learner_process import LearnerProcess, learner_lock
 from serfn.sessions.promotion import PromotionConfig
 
+pytestmark = pytest.mark.slow
+
 FAKE = {"joints": 2, "control_hz": 50.0}
 WAIT_S = 600
 """Far more than needed: a busy machine may be slow, never wrong."""

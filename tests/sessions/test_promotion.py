@@ -25,6 +25,14 @@ from serfn.training.acting import BestOfNActor
 
 CRITIC = CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0)
 BOUNDS = (-1.0, 1.0)
+LIMITS = (
+    "max_likelihood_shift",
+    "max_divergence",
+    "max_saturation",
+    "max_jerk_ratio",
+    "max_drift",
+    "value_margin",
+)
 
 
 @pytest.fixture
@@ -99,6 +107,36 @@ def test_values_far_outside_their_bounds_are_refused(actor: BestOfNActor, probes
     result = verdict(changed(actor, inflate), actor, probes)
     assert not result.promoted
     assert "value excess" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "measure"),
+    [
+        ("max_likelihood_shift", "likelihood_shift"),
+        ("max_divergence", "divergence"),
+        ("max_saturation", "saturation_growth"),
+        ("max_jerk_ratio", "jerk_ratio"),
+        ("max_drift", "drift"),
+        ("value_margin", "value_excess"),
+    ],
+)
+def test_every_limit_refuses_by_itself(
+    limit: str, measure: str, actor: BestOfNActor, probes: ChunkBatch
+) -> None:
+    def worsen(policy: Any, critic: Any) -> None:
+        policy.flow.whitening.mean += 0.7
+        policy.flow.whitening.std *= 1.5
+        for value in critic.parameters():
+            value *= 40.0
+
+    candidate = changed(actor, worsen)
+    generous = dict.fromkeys(LIMITS, 1e9)
+    measured = verdict(candidate, actor, probes, **generous).measures[measure]
+    assert measured > 0
+    assert verdict(candidate, actor, probes, **(generous | {limit: 1.01 * measured})).promoted
+    refused = verdict(candidate, actor, probes, **(generous | {limit: 0.99 * measured}))
+    assert not refused.promoted
+    assert refused.reason.startswith(measure.replace("_", " "))
 
 
 def test_no_probes_no_promotion(actor: BestOfNActor, probes: ChunkBatch) -> None:

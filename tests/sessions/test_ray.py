@@ -17,6 +17,8 @@ from serfn.sessions.config import LearningConfig, RobotRunConfig
 from serfn.sessions.folder import RobotFolder, create
 from serfn.sessions.promotion import PromotionConfig
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray")
 
 WAIT_S = 600

@@ -25,6 +25,8 @@ from serfn.sessions.config import LearningConfig, RobotRunConfig
 from serfn.sessions.folder import RobotFolder, create
 from serfn.sessions.session import SilentWatcher
 
+pytestmark = pytest.mark.slow
+
 FAKE = {"joints": 2, "control_hz": 50.0}
 WAIT_S = 600
 """Far more than needed: a busy machine may be slow, never wrong."""

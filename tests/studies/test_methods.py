@@ -19,6 +19,8 @@ from serfn.training.build import make_agent, make_stages
 from serfn.training.config import TrainConfig
 from serfn.training.improvement import FqlConfig, ImprovementConfig, SacConfig, Td3BcConfig
 
+pytestmark = pytest.mark.slow
+
 BASE = preset("diagnostic", "demo")
 TASK = TaskSpec("point", ObservationSpec(4), ActionSpec((-1.0,) * 2, (1.0,) * 2), 10.0, 80)
 

@@ -33,6 +33,8 @@ from serfn.training.checkpoint import read_tree, resolve
 from serfn.training.config import EvaluationConfig, TrainConfig
 from serfn.training.stages.imitation import ImitationConfig
 
+pytestmark = pytest.mark.slow
+
 ENV_ID = "toy/Reach-v0"
 
 TINY: dict[str, Any] = {

@@ -21,6 +21,8 @@ from serfn.tasks.orca_hand.cube_teacher_env import (
 )
 from serfn.tasks.orca_hand.model import PhysicsConfig
 
+pytestmark = pytest.mark.slow
+
 STAGE = TeacherStage("test", 1, PhysicsConfig(timestep_s=0.005), visited_starts=0.5)
 
 

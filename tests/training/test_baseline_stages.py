@@ -37,6 +37,8 @@ from serfn.training.stages.imitation import ImitationConfig
 from serfn.training.stages.offline import OfflineConfig
 from serfn.training.stages.online import AlarmConfig, OnlineConfig
 
+pytestmark = pytest.mark.slow
+
 STEP_CRITIC = CriticConfig(kind="per_step", n_step=2, width=16, depth=1, v_min=-1.0, v_max=1.0)
 CHUNK_CRITIC = CriticConfig(width=16, depth=1, v_min=-1.0, v_max=1.0)
 ALARMS, NO_DENSITY = AlarmConfig(), AlarmConfig(max_kl=None)

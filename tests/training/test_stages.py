@@ -28,6 +28,8 @@ from serfn.training.stages.offline import OfflineConfig
 from serfn.training.stages.online import AlarmConfig, OnlineConfig
 from serfn.training.stages.state import STAGES
 
+pytestmark = pytest.mark.slow
+
 # The toy run has 24 + 16 + 24 + 3 · 12 = 100 updates; these fall into every stage, on and off a checkpoint.
 STOPS = (0, 3, 24, 30, 47, 64, 70, 76, 95)
 

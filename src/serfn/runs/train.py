@@ -152,9 +152,14 @@ def _refuse_to_lose_progress(folder: Path) -> None:
 
 def _notes(demonstrations: Demonstrations, config: TrainConfig) -> list[str]:
     """Return what the user should know about the demonstrations before training on them."""
-    notes = [*demonstrations.notes, *check_coverage(demonstrations, config.chunk_size).notes]
+    notes = list(demonstrations.notes)
+    coverage = check_coverage(demonstrations, config.chunk_size)
     entry = task_of_env(config.env)
-    if entry is not None and entry.preset is not None:
+    chosen = entry is not None and entry.preset is not None
+    if not (chosen and config.demos is None):
+        # How the demonstrator of a task moves was chosen with the task.
+        notes += coverage.notes
+    if chosen:
         # A preset has chosen the scale; what it clips is meant to be clipped.
         return notes
     rewards = np.abs(np.concatenate([episode.rewards for episode in demonstrations.episodes]))

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 KILLS = 200
 HARNESS = Path(__file__).parents[3] / "benchmarks" / "crash_harness.py"
 
