@@ -22,6 +22,7 @@ from serfn.robot.contract import Referee, Robot, RobotError, SceneReset, read_ve
 from serfn.robot.health import health_of, unfit
 from serfn.robot.limits import default_limits
 from serfn.robot.safety import SafetySupervisor
+from serfn.sessions.robots import make_robot
 
 
 class Reacher(gymnasium.Env):
@@ -126,6 +127,7 @@ ROBOTS: dict[str, Callable[[ManualClock], Robot]] = {
     ),
     "simulated cube": cube,
     "lerobot": lerobot,
+    "another package's": lambda clock: make_robot("mylab.robot:Arm", {}, clock),
     "orca mock": orca,
     "orca mock, mapped": mapped_orca,
 }

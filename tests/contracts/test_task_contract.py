@@ -15,7 +15,7 @@ from serfn.runs.presets import Budget, preset, preset_for_environment
 from serfn.tasks.registry import Task, env_of_task, register_env, task, task_of_env, tasks
 
 STEPS = 12
-NAMES = tasks.names()
+NAMES = [*tasks.names(), "mylab.task:REACH"]
 
 
 @pytest.fixture(params=NAMES)
@@ -84,4 +84,4 @@ def test_it_has_a_preset_by_its_name_and_by_its_environment(name: str, entry: Ta
     config = preset(name, budget)
     assert config.env == env_of_task(name)
     assert config.plant in (None, *entry.plants)
-    assert preset_for_environment(entry.env_id, budget, None) == config
+    assert preset_for_environment(config.env, budget, None) == config

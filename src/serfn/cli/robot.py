@@ -46,6 +46,9 @@ def run(
     episodes: Annotated[int | None, optional("INT", "no limit")] = None,
     minutes: Annotated[float | None, optional("FLOAT", "no limit")] = None,
     reset: Literal["scene", "person", "none"] = "scene",
+    reward: Annotated[str | None, optional("NAME", "the robot's own, or people")] = None,
+    workspace: Annotated[str | None, optional("MODULE:FUNCTION", "the limits alone")] = None,
+    teleoperator: str = "keyboard",
     replay: Annotated[Path | None, optional("FILE", "taking over jogs by keys")] = None,
     config: Annotated[Path | None, optional("FILE", "none")] = None,
     confirm_limits: bool = False,
@@ -58,7 +61,7 @@ def run(
 
     Args:
         policy: Folder of a training run; for --learn none also a checkpoint or a policy bundle.
-        robot: Which robot: simulated:cube, gymnasium:ID, orca or fake.
+        robot: Which robot: simulated:TASK, gymnasium:ID, orca, fake, or package.module:Class.
         out: Folder of the session to make, or to go on with.
         limits: Limits file of the robot, see 'serfn robot limits'; needed for whatever is not a simulation.
         learn: Where the learner runs: nowhere, in turns with the robot, in a second process beside it, or
@@ -66,6 +69,9 @@ def run(
         episodes: Budget of episodes of the whole session.
         minutes: Budget of robot time of the whole session, in minutes.
         reset: Who puts the scene back between episodes.
+        reward: Judge of each step: a registered one, or package.module:Class or function.
+        workspace: package.module:function that brings wanted positions into the task's workspace.
+        teleoperator: How a person who takes over moves the robot: keyboard, or package.module:Class.
         replay: NPZ file of demonstrations whose first episode is replayed when a person takes over.
         config: TOML or JSON file with the session's configuration, instead of the options above.
         confirm_limits: The limits have been read: hardware may move although nobody is at the keys.
@@ -79,19 +85,25 @@ def run(
     from serfn.sessions.actor import RobotActor
     from serfn.sessions.actor_learner import run_session
 
-    given = {"robot": robot, "limits": limits, "reset": reset}
+    given = {
+        "robot": robot,
+        "limits": limits,
+        "reset": reset,
+        "reward": reward,
+        "workspace": workspace,
+    }
     chosen = (learn, episodes, minutes)
     folder, device = _session(out, policy, config, resume, confirm_limits, given, chosen, assignments)
     console = Console(stderr=True)
     with ExitStack() as stack:
         person = _person(device, stack)
-        teleoperator = None if person is None else _teleoperator(device, person, replay)
+        mover = None if person is None else _teleoperator(device, person, teleoperator, replay)
         watcher = stack.enter_context(_watcher(console, folder, person))
         actor = RobotActor(
             folder,
             robot=device,
             person=person,
-            teleoperator=teleoperator,
+            teleoperator=mover,
             watcher=watcher,
             confirmed=confirm_limits,
         )
@@ -134,7 +146,7 @@ def check(
     """Try a robot out: connect, read, move each joint a little within the limits, measure the timing.
 
     Args:
-        robot: Which robot: simulated:cube, gymnasium:ID, orca or fake.
+        robot: Which robot: simulated:TASK, gymnasium:ID, orca, fake, or package.module:Class.
         limits: Limits file; needed for whatever is not a simulation.
         seconds: How long reading lasts, and moving.
         amplitude: Size of the motion, as a fraction of each joint's range; 0 does not move.
@@ -145,7 +157,7 @@ def check(
     from serfn.robot.clock import MonotonicClock
     from serfn.sessions.check import HISTOGRAM_MS, CheckConfig, check_robot
     from serfn.sessions.config import RobotRunConfig
-    from serfn.sessions.fit import session_limits
+    from serfn.sessions.fit import session_limits, session_workspace
     from serfn.sessions.robots import make_robot
 
     settings = override(RobotRunConfig(robot=robot, limits=limits), assignments)
@@ -159,6 +171,7 @@ def check(
         CheckConfig(seconds=seconds, amplitude=amplitude),
         calibrate=calibrate,
         announce=lambda text: console.print(text, markup=False, soft_wrap=True),
+        workspace=session_workspace(settings),
         confirm=lambda: confirm_limits or _pressed_enter(console),
     )
     timing = report.moving or report.reading
@@ -195,7 +208,7 @@ def limits(
     """Write a limits file to begin with, or check and show one; nothing is connected.
 
     Args:
-        robot: Which robot: simulated:cube, gymnasium:ID, orca or fake.
+        robot: Which robot: simulated:TASK, gymnasium:ID, orca, fake, or package.module:Class.
         out: File to write.
         file: Limits file to check against the robot and show.
         max_speed: Largest speed of every joint, per second.
@@ -281,11 +294,18 @@ def _chosen(given: dict[str, Any], amounts: tuple[Learn, int | None, float | Non
 
 def _robot(settings: RobotRunConfig, confirmed: bool) -> Robot:
     from serfn.robot.clock import MonotonicClock
-    from serfn.sessions.fit import check_confirmation, session_limits
+    from serfn.sessions.fit import (
+        check_confirmation,
+        session_limits,
+        session_referee,
+        session_workspace,
+    )
     from serfn.sessions.robots import make_robot
 
     robot = make_robot(settings.robot, settings.robot_options, MonotonicClock(), seed=settings.seed)
     session_limits(settings, robot)
+    session_referee(settings, robot)
+    session_workspace(settings)
     check_confirmation(robot, nobody=not _at_terminal(), confirmed=confirmed)
     return robot
 
@@ -315,12 +335,15 @@ def _person(robot: Robot, stack: ExitStack) -> KeyboardOperator | None:
     return person
 
 
-def _teleoperator(robot: Robot, person: KeyboardOperator, replay: Path | None) -> Teleoperator | None:
+def _teleoperator(
+    robot: Robot, person: KeyboardOperator, name: str, replay: Path | None
+) -> Teleoperator | None:
     from serfn.data.datasets import load_demonstrations
+    from serfn.robot.registry import build_teleoperator
     from serfn.robot.teleoperation import RecordedTeleoperator
 
     if replay is None:
-        return person.jog
+        return person.jog if name == "keyboard" else build_teleoperator(name, robot.info)
     actions = load_demonstrations(replay, robot.info.action).episodes[0].actions
     return RecordedTeleoperator(actions, robot.info.action.names)
 

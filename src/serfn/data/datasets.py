@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serfn.core.errors import DataError
+from serfn.core.registry import Registry
 from serfn.core.spec import ActionSpec
 from serfn.data.demonstrations import Demonstrations, infer_action_spec
 from serfn.data.formats import lerobot_layout
@@ -23,31 +24,41 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MINARI_FILE = "main_data.hdf5"
 
 
+@dataclass(frozen=True)
+class DataFormat:
+    """How data sets of one format are recognised and opened.
+
+    Attributes:
+        holds: Whether a path, which exists, holds a data set of this format.
+        open: Opens it under a mapping of its names; raises `DataError` for what cannot be read.
+    """
+
+    holds: Callable[[Path], bool]
+    open: Callable[[str | Path, NameMapping], EpisodeSource]
+
+
 def recognise(path: str | Path) -> FormatName:
     """Return the format of a data set, by what is there rather than by its name.
 
     Raises:
         DataError: There is nothing, or nothing that is known.
+        ConfigError: The format of another package does not work.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"'{path}' does not exist; check the path of the data set")
+    for name in formats.names():
+        if formats.find(name).holds(path):
+            return name
     if path.is_dir():
-        for name, holds in _FOLDERS.items():
-            if holds(path):
-                return name
         raise DataError(
             f"folder '{path}' holds no data set that is known; expected {lerobot_layout.INFO} (LeRobot), "
             f"{METADATA} (Minari) or an episode store"
         )
     with path.open("rb") as file:
         start = file.read(len(_HDF5))
-    if start.startswith(_ZIP):
-        return "npz"
     if start == _HDF5:
-        if path.name == _MINARI_FILE:
-            raise DataError(f"'{path}' is part of a Minari data set; give the folder that holds it")
-        return "robomimic"
+        raise DataError(f"'{path}' is part of a Minari data set; give the folder that holds it")
     raise DataError(
         f"'{path}' starts with {start!r}; NPZ and HDF5 files are read, and folders of LeRobot, Minari and "
         "episode stores"
@@ -65,7 +76,7 @@ def open_source(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSo
         DataError: It is not recognised, cannot be read, or lacks what is asked for.
         ConfigError: A package that reads the format is missing.
     """
-    return _OPENERS[recognise(path)](path, mapping)
+    return formats.find(recognise(path)).open(path, mapping)
 
 
 def load_demonstrations(
@@ -158,16 +169,22 @@ def _is_minari(path: Path) -> bool:
     return any((folder / METADATA).is_file() for folder in (path, path / "data"))
 
 
-_FOLDERS: dict[FormatName, Callable[[Path], bool]] = {
-    "store": is_store,
-    "lerobot": lambda path: (path / lerobot_layout.INFO).is_file(),
-    "minari": _is_minari,
-}
+def _starts_with(path: Path, start: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
-_OPENERS: dict[FormatName, Callable[[str | Path, NameMapping], EpisodeSource]] = {
-    "lerobot": open_lerobot,
-    "minari": open_minari,
-    "npz": open_npz,
-    "robomimic": open_robomimic,
-    "store": open_store,
-}
+
+STORE = DataFormat(is_store, open_store)
+LEROBOT = DataFormat(lambda path: (path / lerobot_layout.INFO).is_file(), open_lerobot)
+MINARI = DataFormat(_is_minari, open_minari)
+NPZ = DataFormat(lambda path: _starts_with(path, _ZIP), open_npz)
+ROBOMIMIC = DataFormat(lambda path: _starts_with(path, _HDF5) and path.name != _MINARI_FILE, open_robomimic)
+
+formats: Registry[DataFormat] = Registry(
+    "formats",
+    {name: f"{__name__}:{name.upper()}" for name in ("store", "lerobot", "minari", "npz", "robomimic")},
+    check=lambda part: None if isinstance(part, DataFormat) else "is no serfn.data.datasets.DataFormat",
+)
+"""The formats by name, in the order in which a data set is tried; other packages' come after ours."""

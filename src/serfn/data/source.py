@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from serfn.core.errors import DataError, SerfnError
 from serfn.core.spec import ActionSpec
 from serfn.data.episode import Episode
 
-FormatName = Literal["lerobot", "minari", "npz", "robomimic", "store"]
+FormatName = str
+"""Name of a format: `lerobot`, `minari`, `npz`, `robomimic`, `store`, or that of another package."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from serfn.core.config import load_config
 from serfn.core.errors import SerfnError
 from serfn.policies.base import LikelihoodPolicy
 from serfn.robot.clock import Clock, MonotonicClock
-from serfn.robot.contract import Robot, Teleoperator
+from serfn.robot.contract import Referee, Robot, Teleoperator
 from serfn.robot.gate import LikelihoodGate, calibrate_range
+from serfn.robot.safety import Workspace
 from serfn.sessions.config import LikelihoodGateConfig
 from serfn.sessions.folder import RobotFolder
 from serfn.sessions.policy_slot import PolicySlot
@@ -60,6 +61,8 @@ class RobotActor:
         clock: Clock of loop and robot.
         person: Who is there.
         teleoperator: How that person moves the robot.
+        referee: Judge of each step; None takes the one of the configuration, or the robot if it judges.
+        workspace: A task's own rule on positions; None takes the one of the configuration.
         watcher: Is told what happens.
         confirmed: Whether a person has read and confirmed the limits; without a person at the keys, hardware
             does not start otherwise.
@@ -78,6 +81,8 @@ class RobotActor:
         clock: Clock | None = None,
         person: Person | None = None,
         teleoperator: Teleoperator | None = None,
+        referee: Referee | None = None,
+        workspace: Workspace | None = None,
         watcher: SessionWatcher | None = None,
         confirmed: bool = False,
     ) -> None:
@@ -118,6 +123,8 @@ class RobotActor:
             clock=clock,
             person=person,
             teleoperator=teleoperator,
+            referee=referee,
+            workspace=workspace,
             gate=likelihood_gate(folder, snapshots, self.config.gate),
             watcher=self.watcher,
             confirmed=confirmed,

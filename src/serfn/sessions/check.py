@@ -18,7 +18,7 @@ from serfn.robot.adapters.mapped import MappedRobot
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Robot, SceneReset, read_vector
 from serfn.robot.limits import SafetyLimits
-from serfn.robot.safety import SafetySupervisor
+from serfn.robot.safety import SafetySupervisor, Workspace
 from serfn.robot.supervised import SupervisedRobot
 from serfn.robot.timing import LoopTiming, Pace, TimingSummary
 from serfn.sessions.fit import check_confirmation
@@ -87,6 +87,7 @@ def check_robot(
     *,
     calibrate: bool = False,
     announce: Callable[[str], None] = lambda text: None,
+    workspace: Workspace | None = None,
     confirm: Callable[[], bool] = lambda: False,
 ) -> CheckReport:
     """Try a robot out, park it and close it.
@@ -98,13 +99,14 @@ def check_robot(
         config: How long and how far.
         calibrate: Calibrate the robot if it is not; this may move it to the ends of its joints.
         announce: Called with the limits before anything moves, and with what is being tried.
+        workspace: A task's own rule on positions.
         confirm: Asks a person, on hardware, whether it may move; called once the limits were shown.
 
     Raises:
         RobotError: It cannot be reached, is not calibrated, or cannot start.
         ConfigError: The limits do not fit, or nobody confirms them on hardware.
     """
-    supervisor = SafetySupervisor(robot.info, limits, robot.info.control_hz)
+    supervisor = SafetySupervisor(robot.info, limits, robot.info.control_hz, workspace)
     supervised = SupervisedRobot(robot, supervisor, clock, robot.info.control_hz, announce)
     if isinstance(robot, MappedRobot):
         announce(robot.joint_map.describe())

@@ -84,6 +84,9 @@ class RobotRunConfig:
         robot: Which robot, such as `simulated:cube`, `gymnasium:Pendulum-v1` or `orca`.
         robot_options: Options of its adapter.
         limits: Limits file; None takes the robot's own bounds, which only a simulation should do.
+        reward: Judge of each step: a registered one, or `package.module:Class` or function; None takes the
+            robot if it judges.
+        workspace: `package.module:function` that brings wanted positions into the task's workspace.
         task: Instruction or name of the task, recorded with every episode.
         control_hz: Commands per second; None is what the robot is meant for.
         episode_s: Time limit of an episode in seconds; None is that of the policy's task.
@@ -109,6 +112,8 @@ class RobotRunConfig:
     robot: str = "simulated:cube"
     robot_options: dict[str, Any] = field(default_factory=dict)
     limits: Path | None = None
+    reward: str | None = None
+    workspace: str | None = None
     task: str = ""
     control_hz: float | None = None
     episode_s: float | None = None

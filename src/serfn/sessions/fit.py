@@ -6,8 +6,10 @@ import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
-from serfn.robot.contract import Robot, SceneReset
+from serfn.robot.contract import Referee, Robot, SceneReset
 from serfn.robot.limits import SafetyLimits, default_limits, load_limits
+from serfn.robot.registry import build_referee, find_workspace
+from serfn.robot.safety import Workspace
 from serfn.sessions.config import RobotRunConfig
 
 _ROUND_OFF = 1e-4
@@ -49,6 +51,24 @@ def session_limits(config: RobotRunConfig, robot: Robot) -> SafetyLimits:
             f"with 'serfn robot limits --robot {config.robot} --out limits.toml', read it and narrow it"
         )
     return default_limits(robot.info)
+
+
+def session_referee(config: RobotRunConfig, robot: Robot) -> Referee | None:
+    """Return the judge that the configuration names; None if it names none.
+
+    Raises:
+        ConfigError: It cannot be found or made.
+    """
+    return None if config.reward is None else build_referee(config.reward, robot.info)
+
+
+def session_workspace(config: RobotRunConfig) -> Workspace | None:
+    """Return the rule on positions that the configuration names; None if it names none.
+
+    Raises:
+        ConfigError: It cannot be found.
+    """
+    return None if config.workspace is None else find_workspace(config.workspace)
 
 
 def check_confirmation(robot: Robot, *, nobody: bool, confirmed: bool) -> None:

@@ -24,16 +24,23 @@ from serfn.data.episode import Episode
 from serfn.data.store.store import EpisodeStore
 from serfn.robot.budget import InteractionUse
 from serfn.robot.clock import Clock
-from serfn.robot.contract import Operator, Robot, SceneReset, Teleoperator
+from serfn.robot.contract import Operator, Referee, Robot, SceneReset, Teleoperator
 from serfn.robot.control_loop import ControlLoop, EpisodeReport, LoopConfig
 from serfn.robot.gate import LikelihoodGate
 from serfn.robot.inference import ThreadedInference
 from serfn.robot.keyboard import SessionRequest
 from serfn.robot.recording import EpisodeHeader, QueuedSink
-from serfn.robot.safety import SafetySupervisor
+from serfn.robot.safety import SafetySupervisor, Workspace
 from serfn.robot.supervised import SupervisedRobot
 from serfn.sessions.config import RobotRunConfig
-from serfn.sessions.fit import check_confirmation, check_fit, check_reset, session_limits
+from serfn.sessions.fit import (
+    check_confirmation,
+    check_fit,
+    check_reset,
+    session_limits,
+    session_referee,
+    session_workspace,
+)
 from serfn.sessions.policy_slot import PolicySlot
 from serfn.sessions.recorder import Recorded, StoreRecorder
 
@@ -112,6 +119,8 @@ class RobotSession:
         person: Who is there; None if nobody is.
         teleoperator: How that person moves the robot.
         gate: Judges chunks by their likelihood.
+        referee: Judge of each step; None takes the one of the configuration, or the robot if it judges.
+        workspace: A task's own rule on positions; None takes the one of the configuration.
         watcher: Is told what happens.
         confirmed: Whether a person has confirmed the limits already; a simulation needs nobody who does.
 
@@ -133,6 +142,8 @@ class RobotSession:
         person: Person | None = None,
         teleoperator: Teleoperator | None = None,
         gate: LikelihoodGate | None = None,
+        referee: Referee | None = None,
+        workspace: Workspace | None = None,
         watcher: SessionWatcher | None = None,
         confirmed: bool = False,
     ) -> None:
@@ -144,7 +155,8 @@ class RobotSession:
         check_reset(config, robot, nobody=person is None)
         self.limits = session_limits(config, robot)
         check_confirmation(robot, nobody=person is None, confirmed=confirmed)
-        self.supervisor = SafetySupervisor(robot.info, self.limits, self.control_hz)
+        workspace = workspace or session_workspace(config)
+        self.supervisor = SafetySupervisor(robot.info, self.limits, self.control_hz, workspace)
         self.robot = SupervisedRobot(robot, self.supervisor, clock, self.control_hz, self.watcher.note)
         self.slot, self.person = slot, person
         self._use_file = use_file
@@ -171,6 +183,7 @@ class RobotSession:
             ),
             operator=person,
             teleoperator=teleoperator,
+            referee=referee or session_referee(config, robot),
         )
 
     def __enter__(self) -> Self:

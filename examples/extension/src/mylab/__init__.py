@@ -1,0 +1,1 @@
+"""Parts for serfn from another package."""
