@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -84,7 +85,12 @@ def test_input_is_not_checked_by_assert() -> None:
 def test_module_has_a_purpose_and_a_readable_size(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), f"{path.name} does not say what it is for"
-    assert text.count("\n") <= 450, f"{path.name} should be several files"
+    assert text.count("\n") <= 400, f"{path.name} should be several files"
+
+
+def test_no_room_is_crowded() -> None:
+    rooms = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert not {str(room.relative_to(PACKAGE)): count for room, count in rooms.items() if count > 20}
 
 
 def test_no_catch_all_modules() -> None:

@@ -156,7 +156,7 @@ def learner_has_learnt(folder: RobotFolder, updates: int) -> bool:
 
 def test_only_one_learner_per_session(make_session: Callable[..., RobotFolder]) -> None:
     folder = make_session("process")
-    with learner_lock(folder.path), pytest.raises(DataError, match="being written"):
+    with learner_lock(folder.path), pytest.raises(DataError, match="has a learner already"):
         with learner_lock(folder.path):
             pass
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from serfn.core.errors import ConfigError
-from serfn.tasks.orca_hand.cut_rule import Crossing, CutRule, CutRuleConfig, EdgeLoads, tape_crossing
-from serfn.tasks.orca_hand.scissors_geometry import SCISSORS
+from serfn.tasks.orca_hand.scissors.cut_rule import Crossing, CutRule, CutRuleConfig, EdgeLoads, tape_crossing
+from serfn.tasks.orca_hand.scissors.geometry import SCISSORS
 
 IN_THE_V = Crossing(x_m=-0.05, z_m=0.0, from_middle_m=0.0)
 OPEN, CLOSED = 0.4, 0.04

@@ -17,9 +17,8 @@ from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.model import NUM_JOINTS
 from serfn.tasks.orca_hand.plant import Plant, Pushes
 from serfn.tasks.orca_hand.rotation import quaternion_to_matrix
-from serfn.tasks.orca_hand.scissors import OrcaScissorsTape
-from serfn.tasks.orca_hand.scissors_conditions import DIFFICULTIES, PLANTS
-from serfn.tasks.orca_hand.scissors_geometry import (
+from serfn.tasks.orca_hand.scissors.conditions import DIFFICULTIES, PLANTS
+from serfn.tasks.orca_hand.scissors.geometry import (
     HAND_AXES,
     SCISSORS,
     TAPE,
@@ -27,8 +26,9 @@ from serfn.tasks.orca_hand.scissors_geometry import (
     rotation_angles,
     rotation_y,
 )
-from serfn.tasks.orca_hand.scissors_simulation import ScissorsSimulation
-from serfn.tasks.orca_hand.scissors_state import CUT_AT_M, MOTORS, observation_features
+from serfn.tasks.orca_hand.scissors.simulation import ScissorsSimulation
+from serfn.tasks.orca_hand.scissors.state import CUT_AT_M, MOTORS, observation_features
+from serfn.tasks.orca_hand.scissors.task import OrcaScissorsTape
 from serfn.tasks.registry import register_envs, task
 
 

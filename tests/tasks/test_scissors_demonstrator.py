@@ -7,16 +7,16 @@ import pytest
 
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.model import JOINTS
-from serfn.tasks.orca_hand.scissors import OrcaScissorsTape
-from serfn.tasks.orca_hand.scissors_demonstrator import (
+from serfn.tasks.orca_hand.scissors.demonstrator import (
     Phase,
     ScissorsDemonstrator,
     Style,
     draw_style,
     make_demonstrator,
 )
-from serfn.tasks.orca_hand.scissors_postures import grip_postures
-from serfn.tasks.orca_hand.scissors_reading import read
+from serfn.tasks.orca_hand.scissors.postures import grip_postures
+from serfn.tasks.orca_hand.scissors.reading import read
+from serfn.tasks.orca_hand.scissors.task import OrcaScissorsTape
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import orca_sim
 import pytest
 
 from serfn.core.errors import ConfigError
-from serfn.tasks.orca_hand.scissors_geometry import SCISSORS, Half, half_rotation
-from serfn.tasks.orca_hand.scissors_postures import GRIP_JOINTS, GripConfig, grip_postures
+from serfn.tasks.orca_hand.scissors.geometry import SCISSORS, Half, half_rotation
+from serfn.tasks.orca_hand.scissors.postures import GRIP_JOINTS, GripConfig, grip_postures
 
 
 @pytest.fixture(scope="module")

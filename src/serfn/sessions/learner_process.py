@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from serfn.core.errors import DataError, SerfnError
+from serfn.core.lock import FileLock
 from serfn.core.progress import SILENT, Progress
-from serfn.data.store.lock import WriterLock
 from serfn.sessions.folder import RobotFolder
 from serfn.sessions.learner import Learner
 
@@ -38,7 +38,9 @@ def learner_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     until_s = time.monotonic() + wait_s
     while True:
         try:
-            lock = WriterLock(folder / _LOCK)
+            lock = FileLock(
+                folder / _LOCK, f"'{folder}' has a learner already ({{holder}}); stop it first", DataError
+            )
             break
         except DataError:
             if time.monotonic() >= until_s:

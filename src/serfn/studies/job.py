@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 import traceback
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from serfn.core.config import to_dict
 from serfn.core.errors import ConfigError, SerfnError
 from serfn.core.files import write_atomically
+from serfn.core.lock import FileLock
 from serfn.core.spec import TaskSpec
 from serfn.data.datasets import load_demonstrations
 from serfn.rollout.collect import collect
@@ -128,12 +127,7 @@ def _train_and_measure(folder: Path, root: Path, work: TrainingJob) -> dict[str,
     }
 
 
-@contextlib.contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Hold the job's lock, which the system frees however this process ends."""
-    with (folder / _LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"another process is at work in '{folder}'; wait for it, or stop it") from error
-        yield
+def _only_process(folder: Path) -> FileLock:
+    """Hold the job's lock."""
+    busy = f"another process is at work in '{folder}' ({{holder}}); wait for it, or stop it"
+    return FileLock(folder / _LOCK_FILE, busy, ConfigError)

@@ -15,17 +15,15 @@ file has changed computes what is new and keeps the rest.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from serfn.core.errors import ConfigError
 from serfn.core.files import write_atomically
+from serfn.core.lock import FileLock
 from serfn.core.progress import SILENT, Progress
 from serfn.reports.study.report import write_study_report
 from serfn.runs.interrupt import deferred_interrupt
@@ -207,14 +205,7 @@ class _Schedule:
         return min(job.updates, max(0, status["updates"] - shared))
 
 
-@contextlib.contextmanager
-def _only_study(root: Path) -> Iterator[None]:
-    """Hold the study's lock, which the system frees however this process ends."""
-    with (root / _LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"another study is at work in '{root}'; wait for it, or choose another folder"
-            ) from error
-        yield
+def _only_study(root: Path) -> FileLock:
+    """Hold the study's lock."""
+    busy = f"another study is at work in '{root}' ({{holder}}); wait for it, or choose another folder"
+    return FileLock(root / _LOCK_FILE, busy, ConfigError)

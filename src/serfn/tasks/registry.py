@@ -60,9 +60,9 @@ DIAGNOSTIC = Task(
 )
 SCISSORS = Task(
     env_id="serfn/OrcaScissorsTape-v0",
-    entry_point="serfn.tasks.orca_hand.scissors:OrcaScissorsTape",
+    entry_point="serfn.tasks.orca_hand.scissors.task:OrcaScissorsTape",
     max_episode_steps=360,
-    demonstrator="serfn.tasks.orca_hand.scissors_demonstrator:make_demonstrator",
+    demonstrator="serfn.tasks.orca_hand.scissors.demonstrator:make_demonstrator",
     summary="take scissors out of a case and cut a tape (ORCA hand on a wrist)",
     plants=("nominal", "field"),
     preset="serfn.runs.presets:scissors",

@@ -11,9 +11,8 @@ from serfn.core.errors import DataError
 from serfn.data.store.episode_files import EpisodeFile, episode_files, read_episode, write_episode
 from serfn.data.store.journal import read_journal
 from serfn.data.store.labels import label_damage, rewrite_labels
-from serfn.data.store.lock import WriterLock
 from serfn.data.store.recovery import journals, orphaned_images, recover, set_aside
-from serfn.data.store.store import read_task
+from serfn.data.store.store import read_task, writer_lock
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def repair_store(path: Path) -> list[str]:
         DataError: There is no store, another process writes it, or there is no space.
     """
     read_task(path)
-    lock = WriterLock(path / "lock")
+    lock = writer_lock(path)
     try:
         recovered = recover(path, flush=True)
         done = [f"episode {number} was committed from its journal" for number in recovered.committed]

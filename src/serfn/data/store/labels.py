@@ -7,7 +7,6 @@ another process records: the log has a lock of its own, which is held for the mo
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Literal
 
 from serfn.core.errors import DataError
 from serfn.core.files import whole_file
+from serfn.core.lock import wait_for
 from serfn.data.store.records import frame, pack, salvage, scan, unpack, write_all
 
 _CHANGE = 1
@@ -87,7 +87,7 @@ def append_labels(path: Path, changes: Iterable[tuple[str, LabelChange]]) -> Non
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            wait_for(descriptor)
             found = scan(path.read_bytes())
             if found.damage is not None:
                 raise _damaged(path, found.damage)

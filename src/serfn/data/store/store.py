@@ -23,6 +23,7 @@ from typing import Any
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.files import flush_to_disk, write_atomically
 from serfn.core.format_version import Format
+from serfn.core.lock import FileLock
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.store.episode_files import EpisodeFile, episode_files, read_episode, read_values
@@ -242,6 +243,19 @@ def open_or_create(path: Path, task: TaskSpec) -> EpisodeStore:
             f"({task.observation.dim}, {task.action.dim}, {task.control_hz:g} Hz); choose another folder"
         )
     return store
+
+
+def writer_lock(path: Path) -> FileLock:
+    """Lock the store at `path` for writing.
+
+    Raises:
+        DataError: Another process writes it, or the file system cannot lock.
+    """
+    busy = (
+        f"'{path}' is being written by {{holder}}; a store has one writer at a time: wait for it, stop "
+        "it, or use another store"
+    )
+    return FileLock(path / "lock", busy, DataError)
 
 
 def _success(labels: Labels, success: bool | None, source: str | None) -> tuple[bool | None, str | None]:

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Literal, Self
 
 from serfn.core.errors import DataError
+from serfn.core.lock import FileLock
 from serfn.data.episode import Episode
 from serfn.data.store.chunks import Ending, EpisodeStart, ExecutedChunk, check_channels
 from serfn.data.store.episode_files import write_episode
 from serfn.data.store.journal import SUFFIX, Journal
-from serfn.data.store.lock import WriterLock
 from serfn.data.store.recovery import commit_journal, committed_file, journal_uid, next_number, recover
-from serfn.data.store.store import read_task
+from serfn.data.store.store import read_task, writer_lock
 
 Flush = Literal["chunk", "episode", "never"]
 """When data are forced to the disk. A killed process loses nothing under any of them; a power cut or a crash
@@ -44,7 +44,7 @@ class StoreWriter:
         self.path = Path(path)
         self.flush: Flush = flush
         self.task = read_task(self.path)
-        self._lock: WriterLock | None = WriterLock(self.path / "lock")
+        self._lock: FileLock | None = writer_lock(self.path)
         try:
             for name in ("episodes", "journal"):
                 (self.path / name).mkdir(exist_ok=True)

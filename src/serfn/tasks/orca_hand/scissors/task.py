@@ -4,7 +4,7 @@
 out, bring the open blades around a tape between two posts and close them. Nothing but contact moves the
 scissors, and the tape parts only when both edges close on it (see `cut_rule`).
 
-**Observation** [89] float32, SI units: the features of `scissors_state.OBSERVATION_NAMES` and the latched
+**Observation** [89] float32, SI units: the features of `state.OBSERVATION_NAMES` and the latched
 stages `grasp`, `retrieve` and `reach` (0 or 1). Twelve features magnify the last centimetres of the
 scissors' way into the hand and around the tape, and have no unit. Tracking errors tell in rad how far the
 motors still have to go: their torque would say so on one machine and mislead on a weaker one.
@@ -38,15 +38,15 @@ from serfn.tasks.orca_hand.environment import MAX_TARGET_CHANGE_RAD, HandEnviron
 from serfn.tasks.orca_hand.model import NUM_JOINTS, PhysicsConfig
 from serfn.tasks.orca_hand.plant import Plant
 from serfn.tasks.orca_hand.plant import plant as resolve_plant
-from serfn.tasks.orca_hand.scissors_conditions import (
+from serfn.tasks.orca_hand.scissors.conditions import (
     DIFFICULTIES,
     IGNORED_PLANT_FIELDS,
     PLANTS,
     ScissorsRandomization,
 )
-from serfn.tasks.orca_hand.scissors_scene import PHYSICS, compiled_scene
-from serfn.tasks.orca_hand.scissors_simulation import ScissorsSimulation
-from serfn.tasks.orca_hand.scissors_state import OBSERVATION_NAMES, ScissorsState, observation_features
+from serfn.tasks.orca_hand.scissors.scene import PHYSICS, compiled_scene
+from serfn.tasks.orca_hand.scissors.simulation import ScissorsSimulation
+from serfn.tasks.orca_hand.scissors.state import OBSERVATION_NAMES, ScissorsState, observation_features
 from serfn.tasks.orca_hand.wrist import WRIST
 
 Difficulty = Literal["fixed", "easy", "standard", "hard"]
@@ -88,7 +88,7 @@ class OrcaScissorsTape(HandEnvironment):
         """Make the environment.
 
         Args:
-            plant: the machine that executes: a name from `scissors_conditions.PLANTS` or a `Plant`.
+            plant: the machine that executes: a name from `conditions.PLANTS` or a `Plant`.
             difficulty: how widely the scene is drawn per episode: a name, or the ranges themselves.
             episode_s: episode length in seconds.
             render_mode: None or `rgb_array`.

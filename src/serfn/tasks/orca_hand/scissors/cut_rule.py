@@ -10,7 +10,7 @@ The tape is cut only between two edges that close on it:
    `force_n` while their gap is below `gap_m` (squeezed), or both have loaded it since it was armed and have
    passed each other by `passed_m` (sheared).
 
-Coordinates are those of the scissors frame (see `scissors_geometry`): -x towards the tips, z opening.
+Coordinates are those of the scissors frame (see `geometry`): -x towards the tips, z opening.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serfn.core.errors import ConfigError
-from serfn.tasks.orca_hand.scissors_geometry import SCISSORS, ScissorsGeometry
+from serfn.tasks.orca_hand.scissors.geometry import SCISSORS, ScissorsGeometry
 
 
 @dataclass(frozen=True)

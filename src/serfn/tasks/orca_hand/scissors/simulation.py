@@ -1,7 +1,7 @@
 """The physics of the scissors task, before any notion of reward: state, randomisation, plants, cutting.
 
 One `ScissorsSimulation` is one hand with one pair of scissors and one tape. Targets are ordered as
-`scissors_state.MOTORS`: the six wrist joints (m, rad), then the hand's seventeen joints (rad).
+`state.MOTORS`: the six wrist joints (m, rad), then the hand's seventeen joints (rad).
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -15,12 +15,12 @@ from itertools import pairwise
 import mujoco
 import numpy as np
 
-from serfn.tasks.orca_hand.cut_rule import UNLOADED, CutRule, EdgeLoads, tape_crossing
 from serfn.tasks.orca_hand.model import JOINTS, NUM_JOINTS, PhysicsConfig, link_body, set_motor_gain, tip_site
 from serfn.tasks.orca_hand.plant import Plant, Pushes
 from serfn.tasks.orca_hand.rotation import perturb_quaternion, quaternion_to_matrix, yaw_quaternion
-from serfn.tasks.orca_hand.scissors_conditions import ScissorsRandomization
-from serfn.tasks.orca_hand.scissors_geometry import (
+from serfn.tasks.orca_hand.scissors.conditions import ScissorsRandomization
+from serfn.tasks.orca_hand.scissors.cut_rule import UNLOADED, CutRule, EdgeLoads, tape_crossing
+from serfn.tasks.orca_hand.scissors.geometry import (
     CASE,
     HAND_AXES,
     SCISSORS,
@@ -30,9 +30,9 @@ from serfn.tasks.orca_hand.scissors_geometry import (
     rotation_y,
     rotation_z,
 )
-from serfn.tasks.orca_hand.scissors_postures import grip_postures
-from serfn.tasks.orca_hand.scissors_scene import TAPE_NODES, compiled_scene
-from serfn.tasks.orca_hand.scissors_state import ScissorsState
+from serfn.tasks.orca_hand.scissors.postures import grip_postures
+from serfn.tasks.orca_hand.scissors.scene import TAPE_NODES, compiled_scene
+from serfn.tasks.orca_hand.scissors.state import ScissorsState
 from serfn.tasks.orca_hand.simulation import CONTROL_HZ, NOMINAL_MOTOR_GAIN, HandSimulation
 from serfn.tasks.orca_hand.wrist import NUM_WRIST_JOINTS, WRIST_JOINTS
 

@@ -9,7 +9,7 @@ show too. Its style is drawn per episode, so that a set of demonstrations has se
 trembles.
 
 Wrist commands lead the measured wrist towards a goal by a bounded distance, hence at a bounded speed. Finger
-commands lie on the solved curve of `scissors_postures`.
+commands lie on the solved curve of `postures`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.model import JOINTS, NUM_JOINTS
-from serfn.tasks.orca_hand.scissors_geometry import (
+from serfn.tasks.orca_hand.scissors.geometry import (
     CASE,
     HAND_AXES,
     WRIST_CENTRE_M,
     approach_rotation,
     rotation_angles,
 )
-from serfn.tasks.orca_hand.scissors_postures import GRIP_INDICES, GRIP_JOINTS, grip_postures
-from serfn.tasks.orca_hand.scissors_reading import Reading, read
-from serfn.tasks.orca_hand.scissors_state import CUT_AT_M, NUM_MOTORS
+from serfn.tasks.orca_hand.scissors.postures import GRIP_INDICES, GRIP_JOINTS, grip_postures
+from serfn.tasks.orca_hand.scissors.reading import Reading, read
+from serfn.tasks.orca_hand.scissors.state import CUT_AT_M, NUM_MOTORS
 
 Approach = Literal["front", "above"]
 Order = Literal["turn_first", "move_first"]

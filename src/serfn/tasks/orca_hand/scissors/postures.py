@@ -23,7 +23,7 @@ import orca_sim
 
 from serfn.core.errors import ConfigError
 from serfn.tasks.orca_hand.model import JOINTS, NUM_JOINTS
-from serfn.tasks.orca_hand.scissors_geometry import SCISSORS, ScissorsGeometry, rotation_y
+from serfn.tasks.orca_hand.scissors.geometry import SCISSORS, ScissorsGeometry, rotation_y
 
 GRIP_JOINTS = (
     "thumb_mcp", "thumb_abd", "thumb_pip", "thumb_dip",

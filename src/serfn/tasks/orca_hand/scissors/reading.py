@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from serfn.tasks.orca_hand.model import JOINTS
-from serfn.tasks.orca_hand.scissors_geometry import HAND_AXES, rotation_y, rotation_z
-from serfn.tasks.orca_hand.scissors_state import OBSERVATION_NAMES
+from serfn.tasks.orca_hand.scissors.geometry import HAND_AXES, rotation_y, rotation_z
+from serfn.tasks.orca_hand.scissors.state import OBSERVATION_NAMES
 from serfn.tasks.orca_hand.wrist import NUM_WRIST_JOINTS, WRIST_JOINTS
 
 _INDEX = {name: index for index, name in enumerate(OBSERVATION_NAMES)}

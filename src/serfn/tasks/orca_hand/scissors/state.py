@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serfn.tasks.orca_hand.model import JOINTS
-from serfn.tasks.orca_hand.scissors_geometry import SCISSORS, WRIST_CENTRE_M, approach_rotation
+from serfn.tasks.orca_hand.scissors.geometry import SCISSORS, WRIST_CENTRE_M, approach_rotation
 from serfn.tasks.orca_hand.wrist import WRIST_JOINTS
 
 MOTORS = (*WRIST_JOINTS, *JOINTS)

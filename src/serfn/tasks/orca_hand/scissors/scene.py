@@ -25,7 +25,7 @@ from serfn.tasks.orca_hand.model import (
     PhysicsConfig,
     load_hand,
 )
-from serfn.tasks.orca_hand.scissors_geometry import (
+from serfn.tasks.orca_hand.scissors.geometry import (
     CASE,
     HAND_AXES,
     SCISSORS,

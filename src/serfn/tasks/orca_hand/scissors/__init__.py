@@ -1,0 +1,1 @@
+"""Cutting tape with scissors: the scene, its physics and conditions, the task and its demonstrator."""
