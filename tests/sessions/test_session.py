@@ -162,6 +162,25 @@ def test_taking_over_is_recorded_and_counted(make_session: Callable[..., RobotFo
     assert episode.chunk_starts[taken].all()
 
 
+def test_a_resumed_session_keeps_interventions_and_counts_what_a_crash_hid(
+    make_session: Callable[..., RobotFolder],
+) -> None:
+    folder = make_session(budget=InteractionBudget(interventions=2))
+    jog = KeyboardJog(FakeRobot(ManualClock(), 2).info.action, step=0.05)
+    person = KeysAtStep({3: "t", 4: "+", 8: "h"}, jog)
+    with RobotActor(folder, person=person, teleoperator=jog) as actor:
+        actor.run(1)
+        assert actor.session.use.interventions == 1
+    # As if the process had died between committing the episode and counting it.
+    folder.interaction("robot").unlink()
+    with RobotActor(folder, person=KeysAtStep({3: "t", 8: "h"}, jog), teleoperator=jog) as actor:
+        assert actor.session.use.interventions == 1
+        assert "2 interventions" in actor.run()
+    for episode in EpisodeStore(folder.store("robot")).episodes():
+        assert episode.interventions is not None
+        assert episode.interventions.any()
+
+
 def test_a_stop_latches_until_a_person_releases_it(make_session: Callable[..., RobotFolder]) -> None:
     folder = make_session()
     person = KeysAtStep({3: " "})
