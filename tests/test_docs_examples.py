@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,9 +50,9 @@ def test_the_policy_is_named_in_a_configuration_and_loads_from_a_bundle(
     assert isinstance(config.policy, yourlab.UnitConfig)
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
     task = task_spec(make_env("yourlab:PUSH"))
-    policy = make_policy(config.policy, 1, 1, 4, seed=0)
+    policy: Any = make_policy(config.policy, 1, 1, 4, seed=0)
     save_bundle(tmp_path / "policy", policy, task, sampling(ActingConfig()))
-    loaded = load_bundle(tmp_path / "policy").policy
+    loaded: Any = load_bundle(tmp_path / "policy").policy
     assert isinstance(loaded, yourlab.UnitPolicy)
     obs, chunk = torch.zeros(3, 1), torch.zeros(3, 4, 1)
     torch.testing.assert_close(loaded.log_prob(obs, chunk), policy.log_prob(obs, chunk))

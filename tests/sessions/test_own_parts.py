@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from serfn.cli.main import main
+from serfn.core.registry import installed
 from serfn.data.store.store import EpisodeStore
 from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.clock import ManualClock, MonotonicClock
@@ -148,3 +150,42 @@ def test_a_script_needs_no_guard_around_its_own_code(robot_run: Path, tmp_path: 
     # The learner's process does not run the script again.
     assert done.stdout.splitlines() == ["started", "2 episodes are done"]
     assert not (tmp_path / "session" / "learner_error.txt").exists()
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Install a package that announces parts, as far as Python's metadata go."""
+
+    def announce(package: str, group: str, **parts: str) -> None:
+        folder = tmp_path / f"{package}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = "\n".join(f"{name} = {place}" for name, place in parts.items())
+        (folder / "entry_points.txt").write_text(f"[serfn.{group}]\n{lines}\n")
+        installed.cache_clear()
+
+    monkeypatch.syspath_prepend(tmp_path)
+    yield announce
+    installed.cache_clear()
+
+
+def test_entry_points_that_do_not_work_are_one_line(
+    install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("alpha", "robots", broken="nowhere.robot:Arm", twice=f"{HERE}:Hand", thing=f"{HERE}:CONFIG")
+    install("beta", "robots", twice=f"{HERE}:Judge", gripper=f"{HERE}:Lacks")
+    install("gamma", "tasks", wrong=f"{HERE}:half")
+    for name, expected in {
+        "broken": "entry point 'broken' (serfn.robots) of package 'alpha' cannot be imported",
+        "twice": "two robots are called 'twice'",
+        "thing": "is neither a class nor a function",
+        "gripper": "is no Robot",
+        "grippper": "did you mean 'gripper'",
+    }.items():
+        assert expected in refused(capsys, "limits", "--robot", name)
+    assert "is no serfn.tasks.registry.Task" in refused(capsys, "limits", "--robot", "simulated:wrong")
+
+
+def test_an_installed_robot_is_found_by_its_name(install: Callable[..., None]) -> None:
+    install("delta", "robots", thumb=f"{HERE}:Hand")
+    assert isinstance(make_robot("thumb", {"fingers": 1}, ManualClock()), Hand)

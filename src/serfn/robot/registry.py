@@ -82,8 +82,8 @@ def find_workspace(name: str) -> Workspace:
     Raises:
         ConfigError: It cannot be imported, or is no function.
     """
-    part = attribute(name, f"workspace '{name}'")
-    if not callable(part):
+    part: Any = attribute(name, f"workspace '{name}'")
+    if _no_maker(part) is not None:
         raise ConfigError(f"workspace '{name}' is {part!r}; name a function of positions and observation")
     return part
 
