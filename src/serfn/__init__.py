@@ -11,4 +11,6 @@ def __getattr__(name: str) -> object:
     """Import the interface when it is first used: it needs every part, and `serfn.core` alone needs none."""
     if name == "Serfn":
         return import_module("serfn.api").Serfn
+    if name == "run_robot":
+        return import_module("serfn.sessions.run").run_robot
     raise AttributeError(f"module 'serfn' has no attribute {name!r}")

@@ -10,6 +10,7 @@ import serfn
 from serfn.api import Serfn
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.policies.bundle import load_bundle
+from serfn.sessions.run import run_robot
 from serfn.training.config import TrainConfig
 
 pytestmark = pytest.mark.slow
@@ -42,5 +43,6 @@ def test_nothing_to_act_with_before_training(make_config: Callable[..., TrainCon
 
 def test_the_package_offers_the_interface() -> None:
     assert serfn.Serfn is Serfn
+    assert serfn.run_robot is run_robot
     with pytest.raises(AttributeError, match="nothing"):
         serfn.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,6 +21,7 @@ from serfn.robot.clock import ManualClock
 from serfn.robot.contract import Referee, Robot, RobotError, SceneReset, read_vector
 from serfn.robot.health import health_of, unfit
 from serfn.robot.limits import default_limits
+from serfn.robot.registry import robots
 from serfn.robot.safety import SafetySupervisor
 from serfn.sessions.robots import make_robot
 
@@ -141,6 +142,11 @@ def clock() -> ManualClock:
 @pytest.fixture(params=ROBOTS)
 def robot(request: pytest.FixtureRequest, clock: ManualClock) -> Robot:
     return ROBOTS[request.param](clock)
+
+
+def test_the_suite_runs_over_every_registered_robot() -> None:
+    ours = {name.partition(" ")[0].rstrip(",") for name in ROBOTS}
+    assert {*robots.names(), "simulated", "gymnasium"} <= ours | {"mylab-arm"}
 
 
 def middle(robot: Robot, fraction: float = 0.5) -> dict[str, float]:
