@@ -21,7 +21,7 @@ from serfn.policies.bundle import load_bundle, save_bundle
 from serfn.policies.factory import make_policy
 from serfn.robot.clock import ManualClock
 from serfn.robot.contract import Teleoperator
-from serfn.robot.registry import build_referee, build_teleoperator, find_workspace
+from serfn.robot.parts.registry import build_referee, build_teleoperator, find_workspace
 from serfn.rollout.collect import collect
 from serfn.rollout.environments import make_env, task_spec
 from serfn.runs.presets import preset

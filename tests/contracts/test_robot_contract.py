@@ -21,7 +21,7 @@ from serfn.robot.clock import ManualClock
 from serfn.robot.contract import Referee, Robot, RobotError, SceneReset, read_vector
 from serfn.robot.health import health_of, unfit
 from serfn.robot.limits import default_limits
-from serfn.robot.registry import robots
+from serfn.robot.parts.registry import robots
 from serfn.robot.safety import SafetySupervisor
 from serfn.sessions.robots import make_robot
 

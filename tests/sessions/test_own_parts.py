@@ -17,7 +17,7 @@ from serfn.data.store.store import EpisodeStore
 from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.clock import ManualClock, MonotonicClock
 from serfn.robot.contract import Observation, RobotInfo, Verdict
-from serfn.robot.registry import build_teleoperator
+from serfn.robot.parts.registry import build_teleoperator
 from serfn.sessions.config import LearningConfig, RobotRunConfig
 from serfn.sessions.folder import RobotFolder
 from serfn.sessions.robots import make_robot

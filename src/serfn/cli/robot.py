@@ -339,7 +339,7 @@ def _teleoperator(
     robot: Robot, person: KeyboardOperator, name: str, replay: Path | None
 ) -> Teleoperator | None:
     from serfn.data.datasets import load_demonstrations
-    from serfn.robot.registry import build_teleoperator
+    from serfn.robot.parts.registry import build_teleoperator
     from serfn.robot.teleoperation import RecordedTeleoperator
 
     if replay is None:

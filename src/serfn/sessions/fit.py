@@ -8,7 +8,7 @@ from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
 from serfn.robot.contract import Referee, Robot, SceneReset
 from serfn.robot.limits import SafetyLimits, default_limits, load_limits
-from serfn.robot.registry import build_referee, find_workspace
+from serfn.robot.parts.registry import build_referee, find_workspace
 from serfn.robot.safety import Workspace
 from serfn.sessions.config import RobotRunConfig
 

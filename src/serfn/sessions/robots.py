@@ -9,7 +9,7 @@
   map at which angles (rad, by joint) the joints stay that the policy does not command;
 - `fake`: a few joints that follow, for trying things out;
 - `package.module:Class`, or the name of an entry point `serfn.robots`: a robot of another package, made with
-  the options as keyword arguments, see `serfn.robot.registry`.
+  the options as keyword arguments, see `serfn.robot.parts.registry`.
 
 A LeRobot robot is an object, not a name: wrap it in `serfn.robot.adapters.lerobot.LeRobotRobot` in Python.
 """
@@ -26,7 +26,7 @@ from serfn.core.words import did_you_mean
 from serfn.robot.adapters.impairments import Impairments
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Robot
-from serfn.robot.registry import build_robot, robots
+from serfn.robot.parts.registry import build_robot, robots
 
 
 def make_robot(name: str, options: Mapping[str, Any], clock: Clock, *, seed: int = 0) -> Robot:

@@ -23,7 +23,9 @@ def _no_maker(part: object) -> str | None:
 
 
 robots: Registry[Any] = Registry(
-    "robots", {"fake": "serfn.robot.making:fake", "orca": "serfn.robot.making:orca"}, check=_no_maker
+    "robots",
+    {"fake": "serfn.robot.parts.making:fake", "orca": "serfn.robot.parts.making:orca"},
+    check=_no_maker,
 )
 """What makes a robot, by name."""
 

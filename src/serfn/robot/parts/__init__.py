@@ -1,0 +1,1 @@
+"""Robots, teleoperators and judges by name, ours and those of other packages."""
