@@ -145,7 +145,7 @@ def test_no_probes_no_promotion(actor: BestOfNActor, probes: ChunkBatch) -> None
         verdict(actor, actor, empty)
 
 
-@pytest.mark.parametrize("wrong", [{"max_divergence": 0}, {"value_margin": -1}, {"failures": 6}])
+@pytest.mark.parametrize("wrong", [{"max_kl": 0}, {"max_drift": -1}, {"failures": 6}])
 def test_impossible_limits_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         PromotionConfig(**wrong)
@@ -170,7 +170,7 @@ class Rig:
             self.snapshots,
             self.folder / "serving.json",
             self.folder / "promotions.jsonl",
-            PromotionConfig(failures=2, failure_window=3),
+            PromotionConfig(failures=2),
             Probes.for_task(self.probes, self.actor.task, 0),
             value_bounds=BOUNDS,
             seed=0,

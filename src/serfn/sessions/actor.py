@@ -25,6 +25,9 @@ from serfn.training.config import TrainConfig
 
 DEFAULT_NAME = "robot"
 
+_LOW_QUANTILE = 0.05
+"""Fraction of demonstrated chunks that may be less likely than what the likelihood gate lets pass."""
+
 
 def likelihood_gate(
     folder: RobotFolder, snapshots: SnapshotStore, config: LikelihoodGateConfig
@@ -44,7 +47,7 @@ def likelihood_gate(
     chunks = reference.task.action.denormalize(probes.actions[whole])
     ordinary = calibrate_range(
         likelihood.batch(probes.obs[whole], chunks),
-        low_quantile=config.low_quantile,
+        low_quantile=_LOW_QUANTILE,
         slack=config.slack * chunks[0].size,
     )
     return LikelihoodGate(likelihood, ordinary, config.action)
@@ -110,7 +113,7 @@ class RobotActor:
             actor, version = self.weights.actor, self.weights.version
         else:
             actor, version = snapshots.load(1), 1
-        self.slot = PolicySlot(actor, version, self.config.exchange)
+        self.slot = PolicySlot(actor, version)
         if self.weights is not None:
             self.weights.supply(self.slot)
         self.session = RobotSession(

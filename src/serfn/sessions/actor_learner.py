@@ -44,8 +44,6 @@ def run_session(
         return actor.run(episodes, should_stop=should_stop)
     learner = LearnerProcess(
         actor.folder.path,
-        niceness=actor.config.learning.niceness,
-        restarts=actor.config.learning.restarts,
         note=actor.watcher.note,
     )
     learner.start()

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serfn.core.errors import ConfigError
-from serfn.data.store.writer import Flush
 from serfn.robot.budget import InteractionBudget
 from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.sessions.promotion import PromotionConfig
 
 LearnerPlace = Literal["none", "inline", "process", "elsewhere"]
 ResetMode = Literal["scene", "person", "none"]
-Exchange = Literal["episode", "chunk"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,9 @@ class LearningConfig:
             rounds; `process` in a second process of this machine, while the robot goes on; `elsewhere` leaves
             the learner to a cluster or to another terminal.
         episodes_per_round: Episodes between two publications of weights; inline, episodes between updates.
-        updates_per_episode: Critic updates for each episode.
-        policy_delay_rounds: First rounds in which only the critic learns.
-        niceness: How far the learner's process stands back behind the control loop.
-        restarts: How often a learner that died is started again.
+        updates_per_episode: Critic updates for each episode; as many as the learner does while one runs.
+        policy_delay_rounds: First rounds in which only the critic learns; raise it if the policy gets worse
+            as soon as it moves.
 
     Raises:
         ConfigError: A number is out of range.
@@ -40,16 +37,13 @@ class LearningConfig:
     episodes_per_round: int = 2
     updates_per_episode: int = 200
     policy_delay_rounds: int = 1
-    niceness: int = 10
-    restarts: int = 3
 
     def __post_init__(self) -> None:
         for name in ("episodes_per_round", "updates_per_episode"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("policy_delay_rounds", "niceness", "restarts"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.policy_delay_rounds < 0:
+            raise ConfigError(f"policy_delay_rounds is {self.policy_delay_rounds}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -58,20 +52,17 @@ class LikelihoodGateConfig:
 
     Attributes:
         action: `off` does not look; `flag` executes and marks it; `resample` draws again and `refuse` holds.
-        low_quantile: Fraction of demonstrated chunks that may be less likely than what passes.
-        slack: Widens that range, in nats per action dimension of a chunk: fine-tuning moves the policy.
+        slack: How far below the least likely demonstrated chunks (5 %) a chunk may lie, in nats per action
+            dimension: fine-tuning moves the policy. Raise it where good chunks are flagged.
 
     Raises:
         ConfigError: A number is out of range.
     """
 
     action: Literal["off", "flag", "resample", "refuse"] = "flag"
-    low_quantile: float = 0.05
     slack: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.low_quantile < 1:
-            raise ConfigError(f"low_quantile is {self.low_quantile}; it must lie in (0, 1)")
         if not 0 <= self.slack < math.inf:
             raise ConfigError(f"slack is {self.slack}; it must be 0 or more")
 
@@ -91,10 +82,9 @@ class RobotRunConfig:
         control_hz: Commands per second; None is what the robot is meant for.
         episode_s: Time limit of an episode in seconds; None is that of the policy's task.
         execution: How chunks are executed.
-        candidates: Chunks to choose from; None as in training.
-        temperature: Temperature of sampling; None as in training.
-        n_action_steps: Steps executed of each chunk; None as in training.
-        exchange: Whether new weights may take over between chunks, or only between episodes.
+        candidates: Chunks to choose from; None as in training. 1 acts without a critic, and faster.
+        temperature: Temperature of sampling; None as in training. Lower it for calmer motion.
+        n_action_steps: Steps executed of each chunk; None as in training. Fewer replan more often.
         reset: Who puts the scene back: the robot by itself, a person who confirms, or nobody.
         rest_s: Rest between episodes, in which the motors cool.
         budget: Limits of the interaction.
@@ -102,7 +92,6 @@ class RobotRunConfig:
         promotion: Which weights may reach the robot.
         gate: Which chunks are flagged, drawn again or refused for their likelihood.
         real_time: Ask the operating system for real-time priority of control and inference.
-        flush: When experience is forced to the disk.
         seed: Seed of resets, sampling and probes.
 
     Raises:
@@ -121,7 +110,6 @@ class RobotRunConfig:
     candidates: int | None = None
     temperature: float | None = None
     n_action_steps: int | None = None
-    exchange: Exchange = "episode"
     reset: ResetMode = "scene"
     rest_s: float = 0.0
     budget: InteractionBudget = field(default_factory=InteractionBudget)
@@ -129,7 +117,6 @@ class RobotRunConfig:
     promotion: PromotionConfig = field(default_factory=PromotionConfig)
     gate: LikelihoodGateConfig = field(default_factory=LikelihoodGateConfig)
     real_time: bool = True
-    flush: Flush = "chunk"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What acts on the robot, exchangeable while it acts."""
+"""What acts on the robot, exchangeable between episodes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import threading
 import numpy as np
 
 from serfn.core.protocols import ChunkActor
-from serfn.sessions.config import Exchange
 
 
 class PolicySlot:
     """A `ChunkActor` whose weights are exchanged whole: one chunk never mixes two versions.
 
     The control loop's inference thread calls `act` and `reset`; any other thread may `offer` the next
-    version. It takes over at `episode_begins`, or after the chunk at work if the exchange is per chunk.
+    version, which takes over at `episode_begins`.
 
     Args:
         actor: What acts first.
         version: Its number.
-        exchange: When another version may take over.
     """
 
-    def __init__(self, actor: ChunkActor, version: int, exchange: Exchange = "episode") -> None:
+    def __init__(self, actor: ChunkActor, version: int) -> None:
         self._actor = actor
         self._version = version
-        self._exchange: Exchange = exchange
         self._offered: tuple[ChunkActor, int] | None = None
         self._lock = threading.Lock()
 
@@ -50,28 +47,22 @@ class PolicySlot:
         return self._actor.n_action_steps
 
     def offer(self, actor: ChunkActor, version: int) -> None:
-        """Let another version take over at the next moment that the exchange allows."""
+        """Let another version take over when the next episode begins."""
         with self._lock:
             self._offered = (actor, version)
 
     def episode_begins(self) -> int:
         """Let the offered version take over, while nothing acts; return the version that acts from now on."""
-        self._take_over()
-        return self._version
-
-    def act(self, observations: np.ndarray) -> np.ndarray:
-        """Return one chunk per observation; see `ChunkActor`."""
-        chunks = self._actor.act(observations)
-        if self._exchange == "chunk":
-            self._take_over()
-        return chunks
-
-    def reset(self, seed: int) -> None:
-        """Restart the random stream from `seed`."""
-        self._actor.reset(seed)
-
-    def _take_over(self) -> None:
         with self._lock:
             if self._offered is not None:
                 self._actor, self._version = self._offered
                 self._offered = None
+        return self._version
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Return one chunk per observation; see `ChunkActor`."""
+        return self._actor.act(observations)
+
+    def reset(self, seed: int) -> None:
+        """Restart the random stream from `seed`."""
+        self._actor.reset(seed)

@@ -20,7 +20,9 @@ with an exact density can be checked by the first two; the others serve every po
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +35,18 @@ from serfn.data.chunk_batch import ChunkBatch
 from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
 from serfn.training.acting import BestOfNActor
 
+MAX_LIKELIHOOD_SHIFT = 1.0
+"""Nats per dimension by which executed chunks may become less likely."""
+
+MAX_SATURATION_GROWTH = 0.2
+"""Share of sampled actions at the end of their range, beyond that of the policy that acts."""
+
+MAX_VALUE_EXCESS = 0.25
+"""How far values may leave their bounds, as a fraction of the interval between them."""
+
+FAILURE_WINDOW = 5
+"""Latest episodes of one version among which failures are counted."""
+
 _SATURATED = 0.98
 _LEAST_JERK = 1e-3
 
@@ -42,46 +56,31 @@ class PromotionConfig:
     """What a candidate may differ by from the policy that acts.
 
     Attributes:
-        max_likelihood_shift: Nats per dimension by which executed chunks may become less likely.
-        max_divergence: Sampled KL / D from the policy that acts.
-        max_saturation: Share of sampled actions at the end of their range, beyond that of the policy that
-            acts.
-        max_jerk_ratio: Change from step to step, relative to that of the policy that acts.
+        max_kl: Sampled KL / D from the policy that acts. Lower it for a robot that must not change its ways
+            abruptly; raise it where every version is refused.
+        max_jerk_ratio: Change from step to step, relative to that of the policy that acts; lower it for a
+            delicate mechanism.
         max_drift: Change of the mean of one action dimension, in normalised units, whose range is 2.
-        value_margin: How far values may leave their bounds, as a fraction of the interval between them.
-        failures: Failed episodes among the last `failure_window` of one version after which the actor returns
+        failures: Failed episodes among the last `FAILURE_WINDOW` of one version after which the actor returns
             to the version before; None leaves that to people.
-        failure_window: See `failures`.
 
     Raises:
         ConfigError: A limit is not positive, or there are more failures than episodes.
     """
 
-    max_likelihood_shift: float = 1.0
-    max_divergence: float = 1.0
-    max_saturation: float = 0.2
+    RENAMED: ClassVar[Mapping[str, str]] = {"max_divergence": "max_kl"}
+
+    max_kl: float = 1.0
     max_jerk_ratio: float = 3.0
     max_drift: float = 0.5
-    value_margin: float = 0.25
     failures: int | None = 4
-    failure_window: int = 5
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_likelihood_shift",
-            "max_divergence",
-            "max_saturation",
-            "max_jerk_ratio",
-            "max_drift",
-        ):
+        for name in ("max_kl", "max_jerk_ratio", "max_drift"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not self.value_margin >= 0:
-            raise ConfigError(f"value_margin is {self.value_margin}; it must be 0 or more")
-        if self.failures is not None and not 1 <= self.failures <= self.failure_window:
-            raise ConfigError(
-                f"failures is {self.failures} of failure_window {self.failure_window}; use 1 to the window"
-            )
+        if self.failures is not None and not 1 <= self.failures <= FAILURE_WINDOW:
+            raise ConfigError(f"failures is {self.failures}; use 1 to {FAILURE_WINDOW}, or none")
 
 
 @dataclass(frozen=True)
@@ -137,12 +136,12 @@ def judge(
     measures |= _likelihood_measures(candidate.policy, current.policy, probes, seed)
     measures |= _value_measures(candidate, obs, probes, value_bounds)
     limits = {
-        "likelihood_shift": config.max_likelihood_shift,
-        "divergence": config.max_divergence,
-        "saturation_growth": config.max_saturation,
+        "likelihood_shift": MAX_LIKELIHOOD_SHIFT,
+        "divergence": config.max_kl,
+        "saturation_growth": MAX_SATURATION_GROWTH,
         "jerk_ratio": config.max_jerk_ratio,
         "drift": config.max_drift,
-        "value_excess": config.value_margin,
+        "value_excess": MAX_VALUE_EXCESS,
     }
     for name, limit in limits.items():
         # Written so that NaN is refused.

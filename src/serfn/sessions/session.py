@@ -166,7 +166,7 @@ class RobotSession:
         self._teleoperator = teleoperator
         self._quit = False
         self._confirmed = confirmed or robot.info.simulated
-        self.recorder = StoreRecorder(store, self.task, flush=config.flush)
+        self.recorder = StoreRecorder(store, self.task, flush="chunk")
         if self.recorder.recovered:
             self.watcher.note(f"{self.recorder.recovered} unfinished episodes are kept, as interrupted")
         self._count_what_a_crash_hid(EpisodeStore(store))

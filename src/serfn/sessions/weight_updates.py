@@ -23,7 +23,7 @@ from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
 from serfn.runs.run_log import append_line
 from serfn.sessions.policy_slot import PolicySlot
-from serfn.sessions.promotion import Promotion, PromotionConfig, judge
+from serfn.sessions.promotion import FAILURE_WINDOW, Promotion, PromotionConfig, judge
 from serfn.sessions.snapshots import SnapshotStore
 from serfn.training.acting import BestOfNActor
 
@@ -122,7 +122,7 @@ class WeightUpdates:
         self._source = source
         self._note = note
         self._lock = threading.Lock()
-        self._failed: deque[bool] = deque(maxlen=config.failure_window)
+        self._failed: deque[bool] = deque(maxlen=FAILURE_WINDOW)
         self._promoted, self._refused = self._read()
         self._actor = snapshots.load(self.version)
         self._slot: PolicySlot | None = None
