@@ -26,6 +26,21 @@ def test_values_are_json_or_text() -> None:
     assert override(changed, ["rate=null"]).rate is None
 
 
+@pytest.mark.parametrize("name", ["agent.return_steps", "online.alarms.max_kl", "online.collecting", "plant"])
+def test_none_is_no_value_where_an_option_allows_that(name: str) -> None:
+    config = override(TrainConfig(), [f"{name}=none"])
+    value: object = config
+    for step in name.split("."):
+        value = getattr(value, step)
+    assert value is None
+
+
+def test_none_stays_a_word_where_it_is_a_choice() -> None:
+    assert override(RobotRunConfig(), ["reset=none"]).reset == "none"
+    with pytest.raises(ConfigError, match="seed: expected int"):
+        override(RobotRunConfig(), ["seed=none"])
+
+
 def test_later_assignments_win_and_the_original_stays() -> None:
     original = Outer()
     assert override(original, ["rate=1", "rate=2"]).rate == 2

@@ -16,6 +16,7 @@ from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.formats.npz import load_npz
 from serfn.data.replay import ChunkReplay
 from serfn.runs.evaluate import load_actor
+from serfn.sessions import promotion
 from serfn.sessions.cluster.shipping import LinkError
 from serfn.sessions.policy_slot import PolicySlot
 from serfn.sessions.promotion import PromotionConfig, judge
@@ -110,33 +111,33 @@ def test_values_far_outside_their_bounds_are_refused(actor: BestOfNActor, probes
 
 
 @pytest.mark.parametrize(
-    ("limit", "measure"),
+    ("measure", "limit"),
     [
-        ("max_likelihood_shift", "likelihood_shift"),
-        ("max_divergence", "divergence"),
-        ("max_saturation", "saturation_growth"),
-        ("max_jerk_ratio", "jerk_ratio"),
-        ("max_drift", "drift"),
-        ("value_margin", "value_excess"),
+        ("likelihood_shift", "MAX_LIKELIHOOD_SHIFT"),
+        ("divergence", "max_kl"),
+        ("saturation_growth", "MAX_SATURATION_GROWTH"),
+        ("jerk_ratio", "max_jerk_ratio"),
+        ("drift", "max_drift"),
     ],
 )
-def test_every_limit_refuses_by_itself(
-    limit: str, measure: str, actor: BestOfNActor, probes: ChunkBatch
+def test_every_limit_refuses_what_is_beyond_it_and_nothing_else(
+    measure: str, limit: str, actor: BestOfNActor, probes: ChunkBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def worsen(policy: Any, critic: Any) -> None:
-        policy.flow.whitening.mean += 0.7
-        policy.flow.whitening.std *= 1.5
-        for value in critic.parameters():
-            value *= 40.0
+    def edit(policy: Any, critic: Any) -> None:
+        policy.flow.whitening.mean += 0.5
+        policy.flow.whitening.std *= 4.0
 
-    candidate = changed(actor, worsen)
-    generous = dict.fromkeys(LIMITS, 1e9)
-    measured = verdict(candidate, actor, probes, **generous).measures[measure]
-    assert measured > 0
-    assert verdict(candidate, actor, probes, **(generous | {limit: 1.01 * measured})).promoted
-    refused = verdict(candidate, actor, probes, **(generous | {limit: 0.99 * measured}))
-    assert not refused.promoted
-    assert refused.reason.startswith(measure.replace("_", " "))
+    candidate, limits = changed(actor, edit), {"max_kl": 1e9, "max_jerk_ratio": 1e9, "max_drift": 1e9}
+    for name in ("MAX_LIKELIHOOD_SHIFT", "MAX_SATURATION_GROWTH", "MAX_VALUE_EXCESS"):
+        monkeypatch.setattr(promotion, name, 1e9)
+    passed = verdict(candidate, actor, probes, **limits)
+    assert passed.promoted and passed.measures[measure] > 0
+    if limit.isupper():
+        monkeypatch.setattr(promotion, limit, 0.9 * passed.measures[measure])
+    else:
+        limits[limit] = 0.9 * passed.measures[measure]
+    refused = verdict(candidate, actor, probes, **limits)
+    assert not refused.promoted and refused.reason.startswith(measure.replace("_", " "))
 
 
 def test_no_probes_no_promotion(actor: BestOfNActor, probes: ChunkBatch) -> None:

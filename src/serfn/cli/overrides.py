@@ -20,7 +20,8 @@ def override(config: ConfigT, assignments: Iterable[str]) -> ConfigT:
 
     Args:
         config: Nested frozen dataclasses.
-        assignments: Words `dotted.name=value`; the value is JSON where it is valid JSON, else text. A name
+        assignments: Words `dotted.name=value`; the value is JSON where it is valid JSON, `none` is no value
+            where the option allows that, anything else is text. A name
             that ends in `type` chooses another part: it goes before the others, and the options of the part
             that stood there before are dropped.
 

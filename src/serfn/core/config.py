@@ -163,7 +163,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
-    if value is None and type(None) in members:
+    # TOML and the command line have no word for None; an option whose choices include "none" is no union with it.
+    if (value is None or value == "none") and type(None) in members:
         return None
     candidates = [member for member in members if member is not type(None)]
     if isinstance(value, Mapping):
