@@ -6,6 +6,8 @@ import pytest
 
 from serfn.cli.overrides import override
 from serfn.core.errors import ConfigError
+from serfn.sessions.config import RobotRunConfig
+from serfn.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ WAIT_S = 600
 PERMISSIVE = PromotionConfig(
     max_kl=1e9,
     max_jerk_ratio=1e9,
-    max_drift=2.0,
     failures=None,
 )
 

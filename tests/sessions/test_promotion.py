@@ -26,14 +26,6 @@ from serfn.training.acting import BestOfNActor
 
 CRITIC = CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0)
 BOUNDS = (-1.0, 1.0)
-LIMITS = (
-    "max_likelihood_shift",
-    "max_divergence",
-    "max_saturation",
-    "max_jerk_ratio",
-    "max_drift",
-    "value_margin",
-)
 
 
 @pytest.fixture
@@ -117,7 +109,7 @@ def test_values_far_outside_their_bounds_are_refused(actor: BestOfNActor, probes
         ("divergence", "max_kl"),
         ("saturation_growth", "MAX_SATURATION_GROWTH"),
         ("jerk_ratio", "max_jerk_ratio"),
-        ("drift", "max_drift"),
+        ("drift", "MAX_DRIFT"),
     ],
 )
 def test_every_limit_refuses_what_is_beyond_it_and_nothing_else(
@@ -127,8 +119,8 @@ def test_every_limit_refuses_what_is_beyond_it_and_nothing_else(
         policy.flow.whitening.mean += 0.5
         policy.flow.whitening.std *= 4.0
 
-    candidate, limits = changed(actor, edit), {"max_kl": 1e9, "max_jerk_ratio": 1e9, "max_drift": 1e9}
-    for name in ("MAX_LIKELIHOOD_SHIFT", "MAX_SATURATION_GROWTH", "MAX_VALUE_EXCESS"):
+    candidate, limits = changed(actor, edit), {"max_kl": 1e9, "max_jerk_ratio": 1e9}
+    for name in ("MAX_LIKELIHOOD_SHIFT", "MAX_SATURATION_GROWTH", "MAX_VALUE_EXCESS", "MAX_DRIFT"):
         monkeypatch.setattr(promotion, name, 1e9)
     passed = verdict(candidate, actor, probes, **limits)
     assert passed.promoted and passed.measures[measure] > 0
@@ -146,7 +138,7 @@ def test_no_probes_no_promotion(actor: BestOfNActor, probes: ChunkBatch) -> None
         verdict(actor, actor, empty)
 
 
-@pytest.mark.parametrize("wrong", [{"max_kl": 0}, {"max_drift": -1}, {"failures": 6}])
+@pytest.mark.parametrize("wrong", [{"max_kl": 0}, {"max_jerk_ratio": -1}, {"failures": 6}])
 def test_impossible_limits_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         PromotionConfig(**wrong)

@@ -27,7 +27,6 @@ WAIT_S = 600
 ANYTHING = PromotionConfig(
     max_kl=1e9,
     max_jerk_ratio=1e9,
-    max_drift=2.0,
     failures=None,
 )
 

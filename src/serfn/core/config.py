@@ -163,7 +163,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def _convert_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
-    # TOML and the command line have no word for None; an option whose choices include "none" is no union with it.
+    # TOML and the command line have no word for None. Where "none" is a choice, None is not one of its types.
     if (value is None or value == "none") and type(None) in members:
         return None
     candidates = [member for member in members if member is not type(None)]

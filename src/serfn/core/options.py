@@ -62,6 +62,17 @@ def option_groups(root: type[DataclassInstance]) -> list[OptionGroup]:
     ]
 
 
+def count_options(groups: list[OptionGroup]) -> int:
+    """Return how many options there are; one that several parts inherit from their base counts once."""
+    return len(
+        {
+            (next(base for base in group.cls.__mro__ if name in vars(base).get("__annotations__", {})), name)
+            for group in groups
+            for name in (option.name for option in group.options)
+        }
+    )
+
+
 def _walk(cls: type[Any], path: str, part: str, found: dict[type[Any], tuple[list[str], str]]) -> None:
     paths, _ = found.setdefault(cls, ([], part))
     if path in paths:

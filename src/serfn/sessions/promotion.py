@@ -44,6 +44,9 @@ MAX_SATURATION_GROWTH = 0.2
 MAX_VALUE_EXCESS = 0.25
 """How far values may leave their bounds, as a fraction of the interval between them."""
 
+MAX_DRIFT = 0.5
+"""Change of the mean of one action dimension, in normalised units, whose range is 2."""
+
 FAILURE_WINDOW = 5
 """Latest episodes of one version among which failures are counted."""
 
@@ -60,7 +63,6 @@ class PromotionConfig:
             abruptly; raise it where every version is refused.
         max_jerk_ratio: Change from step to step, relative to that of the policy that acts; lower it for a
             delicate mechanism.
-        max_drift: Change of the mean of one action dimension, in normalised units, whose range is 2.
         failures: Failed episodes among the last `FAILURE_WINDOW` of one version after which the actor returns
             to the version before; None leaves that to people.
 
@@ -72,11 +74,10 @@ class PromotionConfig:
 
     max_kl: float = 1.0
     max_jerk_ratio: float = 3.0
-    max_drift: float = 0.5
     failures: int | None = 4
 
     def __post_init__(self) -> None:
-        for name in ("max_kl", "max_jerk_ratio", "max_drift"):
+        for name in ("max_kl", "max_jerk_ratio"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.failures is not None and not 1 <= self.failures <= FAILURE_WINDOW:
@@ -140,7 +141,7 @@ def judge(
         "divergence": config.max_kl,
         "saturation_growth": MAX_SATURATION_GROWTH,
         "jerk_ratio": config.max_jerk_ratio,
-        "drift": config.max_drift,
+        "drift": MAX_DRIFT,
         "value_excess": MAX_VALUE_EXCESS,
     }
     for name, limit in limits.items():
