@@ -18,7 +18,7 @@ from serfn.core.spec import ActionSpec
 from serfn.data.episode import EpisodeBuilder
 from serfn.data.formats.images import decode_image
 from serfn.data.formats.npz import save_npz
-from serfn.runs.run_log import RunLog
+from serfn.runs.log import RunLog
 
 PACKAGE = Path(serfn.__file__).parent
 STUDY = 'title = "one"\nmethods = ["ours"]\nseeds = [0]\n[tasks.diagnostic]\nbudget = "smoke"\n'

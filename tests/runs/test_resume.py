@@ -11,6 +11,7 @@ import pytest
 from serfn.core.errors import CheckpointError, DataError
 from serfn.data.formats.npz import load_npz, save_npz
 from serfn.data.store.writer import StoreWriter
+from serfn.runs.folder import write_config
 from serfn.runs.train import train
 from serfn.training.config import TrainConfig
 from serfn.training.stages.imitation import ImitationConfig
@@ -66,6 +67,6 @@ def test_a_run_stopped_before_its_first_checkpoint_says_that_it_starts(
 ) -> None:
     folder, progress = tmp_path / "run", Notes()
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    write_config(folder, config)
     train(config, folder, films=False, resume=True, stages=["imitation"], progress=progress)
     assert any("stopped before its first checkpoint" in note for note in progress.notes)

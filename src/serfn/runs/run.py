@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ from serfn.rollout.simulations import Simulations
 from serfn.runs.evaluate import load_actor
 from serfn.runs.films import add_films
 from serfn.runs.interrupt import deferred_interrupt
+from serfn.runs.log import RunLog, StageLog
 from serfn.runs.online_experience import EXPERIENCE, OnlineExperience, fingerprint
-from serfn.runs.run_log import RunLog
 from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.checkpoint import target
 from serfn.training.config import TrainConfig
@@ -81,8 +80,7 @@ class Run:
         self.log = RunLog(folder)
         self.experience = OnlineExperience(folder / EXPERIENCE, task, self._episode_seed)
         self._demonstrations = fingerprint(demonstrations)
-        self._shown = 0
-        self._clock = time.monotonic()
+        self.stages = StageLog(self.log, lambda: self.state, task.control_hz, progress)
         self._latest: EvaluationResult | None = None
         self.session = TrainingSession(
             config,
@@ -91,11 +89,11 @@ class Run:
             folder / "checkpoints",
             evaluate=self._evaluate,
             collect=self._collect,
-            report=self._report,
+            report=self.stages.report,
             started=self._started,
             finished=self._finished,
             note=progress.note,
-            alarm=self._alarm,
+            alarm=self.stages.alarm,
             should_stop=lambda: self._stop(),
             extra_state=lambda: {"position": self.log.position(), "demonstrations": self._demonstrations},
             episodes=self.experience,
@@ -125,14 +123,14 @@ class Run:
             self.log.truncate(extra["position"], self.state.updates)
             self.progress.note(f"resumed in stage {self.state.stage} at update {self.state.step}")
         complete = False
-        self._clock = time.monotonic()
+        self.stages.begin()
         try:
             with deferred_interrupt() as stop:
                 self._stop = stop
                 self.session.run(stages)
             complete = True
         finally:
-            self._write_status(complete)
+            self.stages.write_status(complete)
             self.log.close()
         if self.films:
             self._film(f"{self.state.stage}_after", "after training", load_actor(self.folder)[0])
@@ -164,7 +162,7 @@ class Run:
                 "stage": stage,
                 "final": final,
                 "episodes": self.state.episodes,
-                "robot_minutes": self._robot_minutes,
+                "robot_minutes": self.stages.robot_minutes,
                 "updates": self.state.updates,
                 "acting": to_dict(actor.acting),
                 "result": result.to_dict(),
@@ -172,11 +170,11 @@ class Run:
             self.state.updates,
         )
         self._latest = result
-        self._count_seconds()
+        self.stages.count_seconds()
         self.progress.advanced(stage, 0, {"score": result.mean_score})
         if final and stage == "imitation" and self.films:
             self._film("imitation_before", "after imitation", actor)
-            self._count_seconds()
+            self.stages.count_seconds()
         return result
 
     def _episode_seed(self, number: int) -> int:
@@ -198,59 +196,14 @@ class Run:
 
         return self.experience.collect(first_episode, episodes, len(envs), run)
 
-    def _report(self, means: dict[str, float]) -> None:
-        state = self.state
-        self._count_seconds()
-        row = {
-            "stage": state.stage,
-            "step": state.step,
-            "updates": state.updates,
-            "seconds": round(sum(state.seconds.values()), 3),
-            **means,
-        }
-        self.log.metrics(row, state.updates)
-        self.progress.advanced(state.stage, state.step - self._shown, means)
-        self._shown = state.step
-        self.log.gates(state.gates)
-        self._write_status(False)
-
-    def _alarm(self, text: str) -> None:
-        state = self.state
-        self.log.alarm({"stage": state.stage, "step": state.step, "updates": state.updates, "text": text})
-        self.progress.note(f"{state.stage}: {text}")
-
-    def _count_seconds(self) -> None:
-        """Add the time since the last call to the stage at work."""
-        now, seconds = time.monotonic(), self.state.seconds
-        seconds[self.state.stage] = seconds.get(self.state.stage, 0.0) + now - self._clock
-        self._clock = now
-
     def _started(self, stage: StageName, updates: int) -> None:
-        self._shown, self._latest = 0, None
-        self.progress.stage_started(stage, updates)
+        self._latest = None
+        self.stages.started(stage, updates)
 
     def _finished(self, stage: StageName) -> None:
         self.progress.stage_finished(
             stage, {} if self._latest is None else {"score": self._latest.mean_score}
         )
-
-    def _write_status(self, complete: bool) -> None:
-        state = self.state
-        self.log.gates(state.gates)
-        self.log.status(
-            {
-                "stage": state.stage,
-                "complete": complete,
-                "seconds": {name: round(value, 3) for name, value in state.seconds.items()},
-                "robot_minutes": self._robot_minutes,
-                "episodes": state.episodes,
-                "updates": state.updates,
-            }
-        )
-
-    @property
-    def _robot_minutes(self) -> float:
-        return self.state.robot_steps / self.task.control_hz / 60
 
     def _film(self, name: str, caption: str, actor: ChunkActor) -> None:
         """Record film strips; where that is impossible the user is told, once, and the run goes on."""

@@ -17,7 +17,7 @@ from serfn.core.errors import ConfigError
 from serfn.core.progress import SILENT, Progress
 from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
-from serfn.runs.run_log import RunLog
+from serfn.runs.log import RunLog, StageLog
 from serfn.sessions.experience import ExperienceFeed, StoredEpisode
 from serfn.sessions.folder import RobotFolder
 from serfn.sessions.snapshots import SnapshotStore
@@ -77,18 +77,17 @@ class Learner:
             raise ConfigError(f"the session in '{folder}' only evaluates; set up another one that learns")
         config = load_config(TrainConfig, self.folder.config)
         assert config.demos is not None  # set by `robot_folder.session_config`
-        self._clock = time.monotonic()
-        self._shown = 0
+        self._stages = StageLog(self._log, lambda: self.state, task.control_hz, progress, "learner")
         self.session = TrainingSession(
             config,
             task,
             load_demonstrations(config.demos, task.action).episodes,
             self.folder.checkpoints,
             collect=self._collect,
-            report=self._report,
+            report=self._stages.report,
             started=self._started,
             note=progress.note,
-            alarm=self._alarm,
+            alarm=self._stages.alarm,
             should_stop=should_stop,
             episodes=_InStores(),
             extra_state=lambda: {
@@ -114,7 +113,7 @@ class Learner:
         Raises:
             TrainingDivergedError: Updates stay non-finite.
         """
-        self._clock = time.monotonic()
+        self._stages.begin()
         complete = False
         try:
             self.session.run(["online"])
@@ -123,7 +122,7 @@ class Learner:
             if not self._should_stop():
                 raise
         finally:
-            self._write_status(complete)
+            self._stages.write_status(complete)
             self._log.close()
 
     def _collect(self, actor: BestOfNActor, episodes: int, first_episode: int) -> Sequence[Episode]:
@@ -140,7 +139,7 @@ class Learner:
             if self._should_stop():
                 # What was read but not learnt from is read again after a resume.
                 raise KeyboardInterrupt
-            self._write_status(False)
+            self._stages.write_status(False)
             self._gather(episodes - len(found))
 
     def _rebuild_replay(self) -> None:
@@ -160,45 +159,5 @@ class Learner:
         self.snapshots.prune(self.folder.versions_in_use())
         return version
 
-    def _report(self, means: dict[str, float]) -> None:
-        state = self.state
-        row = {
-            "stage": state.stage,
-            "step": state.step,
-            "updates": state.updates,
-            "seconds": round(self._count_seconds(), 3),
-            **means,
-        }
-        self._log.metrics(row, state.updates)
-        self.progress.advanced(state.stage, state.step - self._shown, means)
-        self._shown = state.step
-        self._write_status(False)
-
-    def _alarm(self, text: str) -> None:
-        state = self.state
-        self._log.alarm({"stage": state.stage, "step": state.step, "updates": state.updates, "text": text})
-        self.progress.note(f"learner: {text}")
-
     def _started(self, stage: str, updates: int) -> None:
-        self._shown = self.state.step
-        self.progress.stage_started(stage, updates)
-
-    def _count_seconds(self) -> float:
-        now, seconds = time.monotonic(), self.state.seconds
-        seconds["online"] = seconds.get("online", 0.0) + now - self._clock
-        self._clock = now
-        return sum(seconds.values())
-
-    def _write_status(self, complete: bool) -> None:
-        state = self.state
-        self._log.gates(state.gates)
-        self._log.status(
-            {
-                "stage": state.stage,
-                "complete": complete,
-                "seconds": {name: round(value, 3) for name, value in state.seconds.items()},
-                "robot_minutes": state.robot_steps / self.session.context.task.control_hz / 60,
-                "episodes": state.episodes,
-                "updates": state.updates,
-            }
-        )
+        self._stages.started(stage, updates, done=self.state.step)

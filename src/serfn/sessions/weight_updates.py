@@ -21,7 +21,7 @@ from serfn.core.spec import TaskSpec
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
-from serfn.runs.run_log import append_line
+from serfn.runs.log import append_line
 from serfn.sessions.policy_slot import PolicySlot
 from serfn.sessions.promotion import FAILURE_WINDOW, Promotion, PromotionConfig, judge
 from serfn.sessions.snapshots import SnapshotStore

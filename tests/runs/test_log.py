@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from serfn.runs.run_log import CSV_COLUMNS, RunLog
+from serfn.runs.log import CSV_COLUMNS, RunLog
 from serfn.training.gate import GateDecision
 
 ROW = {"stage": "offline", "step": 3, "policy/nll": 0.5, "policy/unusual": 1.0}

@@ -1,4 +1,4 @@
-"""The files of a run folder: JSON Lines, CSV and TensorBoard at once.
+"""The files of a run folder: JSON Lines, CSV and TensorBoard; a learner beside a robot writes the same ones.
 
 Every line goes to disk in one write, so that a killed job leaves whole lines; a resumed job first cuts off
 what was written after its checkpoint.
@@ -10,13 +10,16 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serfn.core.extras import extra, installed
 from serfn.core.files import write_atomically
+from serfn.core.progress import Progress
 from serfn.training.gate import GateDecision
+from serfn.training.stages.context import RunState
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -126,6 +129,91 @@ class RunLog:
                 from torch.utils.tensorboard.writer import SummaryWriter
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
         return self._board
+
+
+class StageLog:
+    """What the stages of a run, or of a learner beside a robot, report: to its files and to watchers.
+
+    Args:
+        log: Files.
+        state: Returns where the training stands.
+        control_hz: Control steps per second, for minutes of robot time.
+        progress: Watches.
+        name: Who speaks in an alarm; None is the stage at work.
+    """
+
+    def __init__(
+        self,
+        log: RunLog,
+        state: Callable[[], RunState],
+        control_hz: float,
+        progress: Progress,
+        name: str | None = None,
+    ) -> None:
+        self.log = log
+        self._state = state
+        self._control_hz = control_hz
+        self._progress = progress
+        self._name = name
+        self._shown = 0
+        self._clock = time.monotonic()
+
+    @property
+    def robot_minutes(self) -> float:
+        """Minutes of robot time so far."""
+        return self._state().robot_steps / self._control_hz / 60
+
+    def begin(self) -> None:
+        """Start the clock: what passed before does not count."""
+        self._clock = time.monotonic()
+
+    def started(self, stage: str, updates: int, done: int = 0) -> None:
+        """A stage begins; of its `updates` those that are `done` are not shown again."""
+        self._shown = done
+        self._progress.stage_started(stage, updates)
+
+    def report(self, means: Mapping[str, float]) -> None:
+        """Write the metrics of a stage and where it stands."""
+        state = self._state()
+        self.count_seconds()
+        row = {
+            "stage": state.stage,
+            "step": state.step,
+            "updates": state.updates,
+            "seconds": round(sum(state.seconds.values()), 3),
+            **means,
+        }
+        self.log.metrics(row, state.updates)
+        self._progress.advanced(state.stage, state.step - self._shown, means)
+        self._shown = state.step
+        self.write_status(False)
+
+    def alarm(self, text: str) -> None:
+        """Write down and tell what looks suspicious."""
+        state = self._state()
+        self.log.alarm({"stage": state.stage, "step": state.step, "updates": state.updates, "text": text})
+        self._progress.note(f"{self._name or state.stage}: {text}")
+
+    def count_seconds(self) -> None:
+        """Add the time since the last call to the stage at work."""
+        state, now = self._state(), time.monotonic()
+        state.seconds[state.stage] = state.seconds.get(state.stage, 0.0) + now - self._clock
+        self._clock = now
+
+    def write_status(self, complete: bool) -> None:
+        """Write where the training stands."""
+        state = self._state()
+        self.log.gates(state.gates)
+        self.log.status(
+            {
+                "stage": state.stage,
+                "complete": complete,
+                "seconds": {name: round(value, 3) for name, value in state.seconds.items()},
+                "robot_minutes": self.robot_minutes,
+                "episodes": state.episodes,
+                "updates": state.updates,
+            }
+        )
 
 
 def append_line(path: Path, line: str) -> None:
