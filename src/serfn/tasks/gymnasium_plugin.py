@@ -7,6 +7,7 @@ then, but once a program imports Gymnasium the tasks are registered, as the entr
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -47,7 +48,9 @@ class _RegisterAfterImport(MetaPathFinder):
 
             def execute_and_register(module: ModuleType) -> None:
                 execute(module)
-                register()
+                # Programs that never ask for our tasks must not fail with them; who does is told then.
+                with contextlib.suppress(Exception):
+                    register()
 
             setattr(spec.loader, "exec_module", execute_and_register)  # noqa: B010
         return spec
