@@ -64,7 +64,8 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# One, two & `three`\n## Limits\n## Limits\n[a](#one-two--three) [b](page.md#limits-1) "
-        "[c](other.md) [d](#four) [e](https://example.org/x) ![f](plot.png)\n```\n[g](nowhere.md)\n```\n`[h](code.md)`\n"
+        "[c](other.md) [d](#four) [e](https://example.org/x) ![f](plot.png)\n```\n"
+        "[g](nowhere.md)\n```\n`[h](code.md)`\n"
     )
     assert broken_links(page) == ["other.md", "#four", "plot.png"]
 
