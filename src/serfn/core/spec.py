@@ -29,6 +29,7 @@ class ActionSpec:
         low: Lower bounds `[action]`, finite.
         high: Upper bounds `[action]`, finite and above `low`.
         names: Names of the dimensions, or empty.
+        units: Units of the dimensions, such as `rad`, or empty; an empty unit is unknown.
 
     Raises:
         ConfigError: No dimensions, lengths differ, or a bound is not finite or not ordered.
@@ -37,6 +38,7 @@ class ActionSpec:
     low: tuple[float, ...]
     high: tuple[float, ...]
     names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.low or len(self.low) != len(self.high):
@@ -46,6 +48,10 @@ class ActionSpec:
         if self.names and len(self.names) != len(self.low):
             raise ConfigError(
                 f"got {len(self.names)} action names for {len(self.low)} dimensions; name all of them or none"
+            )
+        if self.units and len(self.units) != len(self.low):
+            raise ConfigError(
+                f"got {len(self.units)} action units for {len(self.low)} dimensions; give all of them or none"
             )
         for index, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -111,14 +117,15 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """Size of one flat observation, with optional names of its dimensions.
+    """Size of one flat observation, with optional names and units of its dimensions.
 
     Raises:
-        ConfigError: `dim` is below 1 or the number of names differs from it.
+        ConfigError: `dim` is below 1 or the number of names or units differs from it.
     """
 
     dim: int
     names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -126,6 +133,10 @@ class ObservationSpec:
         if self.names and len(self.names) != self.dim:
             raise ConfigError(
                 f"got {len(self.names)} observation names for {self.dim} dimensions; name all or none"
+            )
+        if self.units and len(self.units) != self.dim:
+            raise ConfigError(
+                f"got {len(self.units)} observation units for {self.dim} dimensions; give all or none"
             )
 
     def to_dict(self) -> dict[str, Any]:
