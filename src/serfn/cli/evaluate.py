@@ -21,6 +21,7 @@ def evaluate(
     seed: int = 0,
     plant: Annotated[str | None, optional("NAME", "the run's")] = None,
     env: Annotated[str | None, optional("ID", "the run's")] = None,
+    hz: Annotated[float | None, optional("HZ", "what the environment says")] = None,
     candidates: Annotated[int | None, optional("INT", "the run's")] = None,
     temperature: Annotated[float | None, optional("FLOAT", "the run's")] = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -33,6 +34,7 @@ def evaluate(
         seed: Seed of the first episode; the others count up.
         plant: Plant of our own tasks to act on, such as nominal or field.
         env: Gymnasium id of another environment with the same observations and actions.
+        hz: Control steps per second of the environment, where it says none or another one than it has.
         candidates: Chunks sampled per decision; the critic's favourite is executed.
         temperature: Standard deviation of the base noise.
         as_json: Print one JSON object and nothing else.
@@ -48,6 +50,7 @@ def evaluate(
             seed=seed,
             plant=plant,
             env=env,
+            control_hz=hz,
             candidates=candidates,
             temperature=temperature,
             progress=progress,

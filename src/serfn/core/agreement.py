@@ -330,7 +330,7 @@ _MATCH: dict[Place, str] = {
     "train": "record demonstrations in this environment, or choose others by a mapping (serfn data convert "
     "IN OUT --set 'observations=[…]')",
     "evaluate": "choose an environment that matches the policy",
-    "robot": "use a policy trained for this robot, or map its joints (joint_map)",
+    "robot": "use a policy trained for it, or map the robot's joints (joint_map)",
     "serve": "send what the policy was trained on",
     "merge": "merge stores of one task and robot",
     "store": "choose another folder",

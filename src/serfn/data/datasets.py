@@ -121,7 +121,15 @@ def load_demonstrations(
             f"choose others by a mapping; found {source.content}"
         )
     try:
-        demonstrations = Demonstrations(episodes, found, notes)
+        demonstrations = Demonstrations(
+            episodes,
+            found,
+            notes,
+            control_hz=source.control_hz,
+            observation_names=source.observation_names,
+            action_names=source.action_names,
+            guessed_order=source.guessed_order,
+        )
     except DataError as error:
         raise DataError(f"'{path}': {error}") from error
     return _fitting(demonstrations, path, source.content, action_spec, obs_dim)
@@ -162,6 +170,8 @@ def open_store(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSou
         content=f"observations [{task.observation.dim}], actions [{task.action.dim}]",
         control_hz=task.control_hz,
         action_spec=task.action,
+        observation_names=task.observation.names,
+        action_names=task.action.names,
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from serfn.core.errors import DataError
-from serfn.core.spec import ActionSpec
+from serfn.core.rewards import RewardKind
+from serfn.core.sides import Side
+from serfn.core.spec import ActionSpec, ObservationSpec
 from serfn.data.episode import Episode
 
 SATURATION = 0.98
@@ -26,6 +28,10 @@ class Demonstrations:
         episodes: At least one episode.
         action_spec: Bounds of the actions; every action of the episodes lies inside.
         notes: What the loader had to assume, one sentence each, to be shown to the user.
+        control_hz: Control steps per second, if the data set says.
+        observation_names: Name of each dimension of an observation, if the data set says.
+        action_names: Name of each dimension of an action, if the data set says.
+        guessed_order: Names of the parts of an observation, where their order is a guess.
 
     Raises:
         DataError: There are no episodes, their dimensions differ, or an action leaves the bounds.
@@ -34,6 +40,10 @@ class Demonstrations:
     episodes: tuple[Episode, ...]
     action_spec: ActionSpec
     notes: tuple[str, ...] = ()
+    control_hz: float | None = None
+    observation_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
+    guessed_order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.episodes:
@@ -53,6 +63,22 @@ class Demonstrations:
     def obs_dim(self) -> int:
         """Size of an observation."""
         return self.episodes[0].observations.shape[1]
+
+    def side(self, name: str) -> Side:
+        """Return what they say, to be compared with what they meet; `name` is what to call them."""
+        spec = self.action_spec
+        actions = np.concatenate([episode.actions for episode in self.episodes])
+        dim, names = self.obs_dim, self.observation_names
+        return Side(
+            name=name,
+            control_hz=self.control_hz,
+            lengths=tuple(episode.length for episode in self.episodes),
+            observation=ObservationSpec(dim, names if len(names) == dim else ()),
+            action=replace(spec, names=self.action_names if len(self.action_names) == spec.dim else ()),
+            used=np.stack([actions.min(axis=0), actions.max(axis=0)]),
+            guessed_order=self.guessed_order,
+            rewards=RewardKind.of(episode.rewards for episode in self.episodes),
+        )
 
     @property
     def steps(self) -> int:

@@ -71,11 +71,13 @@ class Field:
         name: Its name there.
         dtype: Name of the number type, or `image`, `video`, `string`.
         shape: Shape of one step's value.
+        names: Names of its numbers, where the data set says.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def is_image(self) -> bool:

@@ -27,6 +27,9 @@ class EpisodeSource:
         content: What was found in it, in words, for error messages.
         control_hz: Control steps per second, if the data set says.
         action_spec: Bounds of the actions, if the data set says.
+        observation_names: Name of each dimension of an observation, if the data set says.
+        action_names: Name of each dimension of an action, if the data set says.
+        guessed_order: Names of the parts of an observation, where their order is a guess.
         notes: What was guessed or had to be assumed, one sentence each, to be shown to the user.
     """
 
@@ -37,6 +40,9 @@ class EpisodeSource:
     content: str
     control_hz: float | None = None
     action_spec: ActionSpec | None = None
+    observation_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
+    guessed_order: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

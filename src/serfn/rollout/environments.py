@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from gymnasium.spaces.utils import flatdim
 
 from serfn.core.errors import SerfnError
 from serfn.core.extras import MissingExtraError, extra, extra_of
+from serfn.core.naming import commanded_joints, part_names
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.rollout.guarded import GuardedEnv, first_line, own_failure
 from serfn.tasks.registry import register_env, task_of_env
@@ -83,8 +85,10 @@ def try_out(env: GuardedEnv) -> None:
 def task_spec(env: gymnasium.Env) -> TaskSpec:
     """Describe an environment made by `make_env`; its id is the one that `make_env` was given.
 
-    The control rate is the environment's `metadata["render_fps"]`, which Gymnasium's MuJoCo environments keep
-    equal to it, or else `DEFAULT_CONTROL_HZ`. It scales minutes of robot time, never the learning.
+    The control rate is `stated_rate`, or else `DEFAULT_CONTROL_HZ`; it scales minutes of robot time, never
+    the learning. Names of observations are the environment's `observation_names`, or the keys of a Dict of
+    observations; those of actions its `action_names`, or the joints whose targets it observes. Units are its
+    `observation_units` and `action_units`.
 
     Raises:
         SerfnError: The environment has no time limit.
@@ -96,16 +100,51 @@ def task_spec(env: gymnasium.Env) -> TaskSpec:
             "an option of the environment"
         )
     action_space = _require_bounded_actions(env.action_space)
+    dim, actions = flatdim(env.observation_space), action_space.shape[0]
+    observation_names = _words(env, "observation_names", dim) or _names_of_space(env, dim)
     return TaskSpec(
         id=getattr(env, "env_id", None) or env.spec.id,
-        observation=ObservationSpec(dim=flatdim(env.observation_space)),
+        observation=ObservationSpec(dim, observation_names, _words(env, "observation_units", dim)),
         action=ActionSpec(
             low=tuple(float(value) for value in action_space.low),
             high=tuple(float(value) for value in action_space.high),
+            names=_words(env, "action_names", actions) or commanded_joints(observation_names, actions),
+            units=_words(env, "action_units", actions),
         ),
-        control_hz=float(env.metadata.get("render_fps") or DEFAULT_CONTROL_HZ),
+        control_hz=stated_rate(env) or DEFAULT_CONTROL_HZ,
         max_episode_steps=env.spec.max_episode_steps,
     )
+
+
+def stated_rate(env: gymnasium.Env) -> float | None:
+    """Return the control rate that an environment says, or None.
+
+    It is its `metadata["render_fps"]`, which Gymnasium's MuJoCo environments keep equal to the control rate.
+    """
+    rate = env.metadata.get("render_fps")
+    return float(rate) if rate else None
+
+
+def _words(env: gymnasium.Env, attribute: str, count: int) -> tuple[str, ...]:
+    """Return names or units that an environment keeps for each dimension, or nothing."""
+    words = tuple(map(str, getattr(env.unwrapped, attribute, ()) or ()))
+    return words if len(words) == count else ()
+
+
+def _names_of_space(env: gymnasium.Env, dim: int) -> tuple[str, ...]:
+    """Return the names of a Dict of observations by its keys, in the order in which it is flattened."""
+    if not isinstance(env, GuardedEnv):
+        return ()
+    names = part_names((name, size, ()) for name, size in _leaves(env.env.observation_space, ""))
+    return names if len(names) == dim else ()
+
+
+def _leaves(space: spaces.Space, name: str) -> Iterator[tuple[str, int]]:
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from _leaves(part, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, flatdim(space)
 
 
 def _require_vectors(space: spaces.Space, name: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from serfn.core.errors import ConfigError
+from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
-from serfn.rollout.environments import make_env, task_spec
+from serfn.rollout.environments import make_env, stated_rate, task_spec
 from serfn.rollout.guarded import GuardedEnv
 
 
@@ -19,18 +21,27 @@ class Simulations:
         options: Further keyword arguments of the environment.
         count: Largest number of environments.
         threads: Environments stepped at the same time.
+        control_hz: Control steps per second; None is what the environment says.
 
     Raises:
         ConfigError: A number is below 1.
     """
 
     def __init__(
-        self, env: str, plant: str | None, options: dict[str, Any], *, count: int = 8, threads: int = 1
+        self,
+        env: str,
+        plant: str | None,
+        options: dict[str, Any],
+        *,
+        count: int = 8,
+        threads: int = 1,
+        control_hz: float | None = None,
     ) -> None:
         if count < 1 or threads < 1:
             raise ConfigError(f"simulations are {count} on {threads} threads; both must be at least 1")
         self.env_id = env
         self.threads = threads
+        self.control_hz = control_hz
         self._options = options if plant is None else {**options, "plant": plant}
         self._count = count
         self._envs: list[GuardedEnv] = []
@@ -38,7 +49,14 @@ class Simulations:
     @property
     def task(self) -> TaskSpec:
         """What the environments ask for."""
-        return task_spec(self.up_to(1)[0])
+        task = task_spec(self.up_to(1)[0])
+        return task if self.control_hz is None else dataclasses.replace(task, control_hz=self.control_hz)
+
+    @property
+    def side(self) -> Side:
+        """What the environments say, to be compared with what acts in them or was recorded for them."""
+        known = self.control_hz is not None or stated_rate(self.up_to(1)[0]) is not None
+        return Side.of_task(f"environment '{self.env_id}'", self.task, rate_known=known)
 
     def up_to(self, episodes: int) -> list[GuardedEnv]:
         """Return environments for `episodes` episodes, as many as are allowed to run side by side."""

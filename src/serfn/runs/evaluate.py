@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 
+from serfn.core.agreement import compare, settle
 from serfn.core.config import from_dict
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.progress import SILENT, Progress
 from serfn.core.results import EvaluationResult
+from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
 from serfn.critics.base import ChunkCritic
 from serfn.policies.bundle import CONFIG_FILE as BUNDLE_CONFIG
@@ -32,6 +34,7 @@ def evaluate(
     seed: int = 0,
     plant: str | None = None,
     env: str | None = None,
+    control_hz: float | None = None,
     candidates: int | None = None,
     temperature: float | None = None,
     progress: Progress = SILENT,
@@ -45,14 +48,18 @@ def evaluate(
         seed: Seed of the first episode; the others count up.
         plant: Variant of the task; None is the one of training.
         env: Gymnasium id; None is the environment of training.
+        control_hz: Control steps per second of the environment; None is what it says, or as in training.
         candidates: Chunks to choose from; None as in training. A bundle has no critic and acts with 1.
         temperature: Temperature of sampling; None as in training.
         progress: Watches.
 
     Raises:
         CheckpointError: There is no policy at `path`.
-        ConfigError: A number is out of range, or several candidates are asked of a policy without a critic.
+        ConfigError: A number is out of range, several candidates are asked of a policy without a critic, or
+            policy and environment do not agree.
     """
+    if control_hz is not None and not 0 < control_hz < float("inf"):
+        raise ConfigError(f"control_hz is {control_hz}; it must be a positive number of steps per second")
     if episodes < 1 or seed < 0:
         raise ConfigError(f"episodes is {episodes} and seed is {seed}; use at least 1 and at least 0")
     actor, config = load_actor(path, candidates=candidates, temperature=temperature)
@@ -63,10 +70,15 @@ def evaluate(
         config.env_options if config is not None and same_env else {},
         count=min(8 if config is None else config.evaluation.simulations, episodes),
         threads=worker_threads(),
+        control_hz=config.control_hz
+        if config is not None and same_env and control_hz is None
+        else control_hz,
     )
     progress.stage_started(PART, episodes)
     try:
-        _check_task(actor.task, simulations.task)
+        side = simulations.side
+        for finding in settle(compare(Side.of_task("the policy", actor.task), side, "evaluate")):
+            progress.note(finding.text)
         recorded = rollout(
             simulations.up_to(episodes),
             actor,
@@ -76,7 +88,7 @@ def evaluate(
         )
     finally:
         simulations.close()
-    result = evaluation_result(recorded, actor.task.control_hz)
+    result = evaluation_result(recorded, side.control_hz or actor.task.control_hz)
     progress.stage_finished(PART, {"score": result.mean_score})
     return result
 
@@ -155,11 +167,3 @@ def checkpoint_folder(path: Path) -> Path | None:
             "serfn train --out, or of a saved policy"
         )
     return None
-
-
-def _check_task(trained: TaskSpec, found: TaskSpec) -> None:
-    if (trained.observation.dim, trained.action) != (found.observation.dim, found.action):
-        raise ConfigError(
-            f"environment '{found.id}' ({found.observation.dim} observations, {found.action.dim} actions) "
-            f"differs in size or action bounds from '{trained.id}' of training; choose a matching environment"
-        )

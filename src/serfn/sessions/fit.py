@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from serfn.core.agreement import compare, settle
 from serfn.core.errors import ConfigError
+from serfn.core.sides import Finding, Quantity, Side
 from serfn.core.spec import TaskSpec
 from serfn.robot.contract import Referee, Robot, SceneReset
 from serfn.robot.limits import SafetyLimits, default_limits, load_limits
@@ -12,29 +12,29 @@ from serfn.robot.parts.registry import build_referee, find_workspace
 from serfn.robot.safety import Workspace
 from serfn.sessions.config import RobotRunConfig
 
-_ROUND_OFF = 1e-4
 
+def check_fit(task: TaskSpec, robot: Robot, *, control_hz: float | None = None) -> tuple[Finding, ...]:
+    """Return what people should know before a policy for `task` acts on `robot`.
 
-def check_fit(task: TaskSpec, robot: Robot) -> None:
-    """Raise unless a policy for `task` can act on `robot`.
+    Args:
+        task: Task of the policy.
+        robot: The robot.
+        control_hz: Commands per second that were asked for; None is what the robot is meant for.
 
     Raises:
-        ConfigError: Other dimensions, or actions beyond the robot's bounds.
+        ConfigError: They do not agree in size, rate, names, units or bounds; see `serfn.core.agreement`.
     """
     info = robot.info
-    if (task.observation.dim, task.action.dim) != (info.observation.dim, info.action.dim):
-        raise ConfigError(
-            f"the policy maps {task.observation.dim} observations to {task.action.dim} actions, robot "
-            f"'{info.name}' has {info.observation.dim} and {info.action.dim}; use a policy trained for it"
-        )
-    accepted = info.accepts or info.action
-    low, high = np.array(accepted.low), np.array(accepted.high)
-    slack = _ROUND_OFF * (high - low)
-    if (np.array(task.action.low) < low - slack).any() or (np.array(task.action.high) > high + slack).any():
-        raise ConfigError(
-            f"the policy's actions reach beyond the bounds of robot '{info.name}'; use a policy trained for "
-            "it, in the same unit"
-        )
+    side = Side(
+        name=f"robot '{info.name}'",
+        control_hz=control_hz or info.control_hz,
+        observation=info.observation,
+        action=info.action,
+        accepts=info.accepts,
+    )
+    # Who sets the rate of a session by hand knows it: a policy may be run more slowly on purpose.
+    asked: frozenset[Quantity] = frozenset() if control_hz is None else frozenset({"control rate"})
+    return settle(compare(Side.of_task("the policy", task), side, "robot", accepted=asked))
 
 
 def session_limits(config: RobotRunConfig, robot: Robot) -> SafetyLimits:

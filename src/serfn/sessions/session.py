@@ -150,8 +150,14 @@ class RobotSession:
         self.config, self.clock = config, clock
         self.watcher: SessionWatcher = watcher or SilentWatcher()
         self.control_hz = config.control_hz or robot.info.control_hz
-        self.task = dataclasses.replace(task, control_hz=self.control_hz)
-        check_fit(task, robot)
+        limit_s = task.max_episode_steps / task.control_hz
+        self.task = dataclasses.replace(
+            task,
+            control_hz=self.control_hz,
+            max_episode_steps=max(1, round(limit_s * self.control_hz)),
+        )
+        for finding in check_fit(task, robot, control_hz=config.control_hz):
+            self.watcher.note(finding.text)
         check_reset(config, robot, nobody=person is None)
         self.limits = session_limits(config, robot)
         check_confirmation(robot, nobody=person is None, confirmed=confirmed)
@@ -173,7 +179,7 @@ class RobotSession:
         self._sink = QueuedSink(self.recorder)
         self.gate = gate
         self._inference = ThreadedInference(slot, clock, gate, real_time=config.real_time)
-        steps = task.max_episode_steps if config.episode_s is None else config.episode_s * self.control_hz
+        steps = (limit_s if config.episode_s is None else config.episode_s) * self.control_hz
         self.loop = ControlLoop(
             self.robot,
             self._inference,

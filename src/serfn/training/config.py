@@ -58,6 +58,8 @@ class TrainConfig:
         plant: Plant (variant of the simulated system) of one of our tasks; None for other environments, or
             for the task's default.
         env_options: Further keyword arguments of the environment.
+        control_hz: Control steps per second of the environment; None is what it says, else what the
+            demonstrations say, else 20.
         demos: Demonstrations, see docs/data.md; None collects them (our tasks only).
         demo_episodes: Number of demonstrations to collect when `demos` is None.
         demo_plant: Plant of our tasks in which they are collected.
@@ -86,6 +88,7 @@ class TrainConfig:
     env: str = "serfn/OrcaCubeRotation-v0"
     plant: str | None = None
     env_options: dict[str, Any] = field(default_factory=dict)
+    control_hz: float | None = None
     demos: Path | None = None
     demo_episodes: int = 40
     demo_plant: str | None = "nominal"
@@ -112,6 +115,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
+        if self.control_hz is not None and not 0 < self.control_hz < math.inf:
+            raise ConfigError(f"control_hz is {self.control_hz}; it must be positive and finite")
         self._check_return_steps()
         self._check_action_steps()
         low, high = self.value_bounds

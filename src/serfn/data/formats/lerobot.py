@@ -67,6 +67,9 @@ def open_lerobot(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeS
         content=listing(info.fields.values()),
         control_hz=info.fps,
         action_spec=spec,
+        observation_names=parts.names(parts.observations),
+        action_names=parts.names(parts.actions),
+        guessed_order=parts.guessed_order,
         notes=notes,
     )
 

@@ -52,7 +52,7 @@ class Info:
         if not (0 < fps < math.inf):
             raise DataError(f"'{root / layout.INFO}' says fps {raw['fps']}; it must be positive")
         fields = {
-            name: Field(name, str(item["dtype"]), _shape(item))
+            name: Field(name, str(item["dtype"]), _shape(item), _names(item))
             for name, item in raw["features"].items()
             if not (item.get("info") or {}).get("is_depth_map")
         }
@@ -63,6 +63,17 @@ class Info:
             video_path=raw.get("video_path"),
             total_episodes=int(raw["total_episodes"]),
         )
+
+
+def _names(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a vector's numbers; LeRobot keeps them as a list, or as lists by kind."""
+    names = item.get("names")
+    if isinstance(names, dict):
+        names = [name for group in names.values() if isinstance(group, list) for name in group]
+    shape = tuple(item["shape"])
+    if not isinstance(names, list) or len(shape) != 1 or len(names) != shape[0]:
+        return ()
+    return tuple(map(str, names))
 
 
 def _shape(item: Mapping[str, Any]) -> tuple[int, ...]:

@@ -89,6 +89,9 @@ def open_minari(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSo
         read=reader.episodes,
         content=listing(fields.values()),
         action_spec=spec,
+        observation_names=parts.names(parts.observations, "observations/"),
+        action_names=parts.names(parts.actions, "actions/"),
+        guessed_order=parts.guessed_order,
         notes=parts.notes,
     )
 
@@ -152,6 +155,7 @@ def _choose(fields: Mapping[str, Field], mapping: NameMapping) -> Parts:
         success=["infos/success", "infos/is_success"],
         terminated=["terminations"],
         truncated=["truncations"],
+        ordered=True,
     )
     parts = choose_parts(fields, mapping, guess)
     for item in parts.actions:

@@ -23,6 +23,8 @@ and may hold:
     image_<camera>         [N + E, height, width, channels] uint8, one for each observation
     task, success_source   [E] text       see `serfn.data.episode.Episode`
     interrupted            [E] bool       the recording was cut by a crash
+    control_hz             number         control steps per second
+    observation_names, action_names  [obs], [action] text, names of the dimensions
 
 One of `rewards` and `success` is needed. Write such a file with
 `numpy.savez("demos.npz", observations=..., actions=..., episode_ends=..., success=...)`.
@@ -44,7 +46,7 @@ from serfn.core.files import whole_file
 from serfn.core.spec import ActionSpec
 from serfn.data.demonstrations import Demonstrations, infer_action_spec
 from serfn.data.episode import Episode
-from serfn.data.formats.npz_extras import TEXTS, extra_arrays, extras_of_episodes
+from serfn.data.formats.npz_extras import NAMES, TEXTS, extra_arrays, extras_of_episodes, task_arrays
 from serfn.data.mapping import GUESS_ALL, NameMapping
 from serfn.data.source import EpisodeSource, understood
 
@@ -92,17 +94,31 @@ def open_npz(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSourc
         read=lambda: iter(demonstrations.episodes),
         content=f"observations [{first.observations.shape[1]}], actions [{first.actions.shape[1]}]",
         action_spec=demonstrations.action_spec,
+        control_hz=demonstrations.control_hz,
+        observation_names=demonstrations.observation_names,
+        action_names=demonstrations.action_names,
         notes=demonstrations.notes,
     )
 
 
-def save_npz(path: str | Path, episodes: Sequence[Episode], action_spec: ActionSpec | None = None) -> None:
+def save_npz(
+    path: str | Path,
+    episodes: Sequence[Episode],
+    action_spec: ActionSpec | None = None,
+    *,
+    control_hz: float | None = None,
+    observation_names: Sequence[str] = (),
+    action_names: Sequence[str] = (),
+) -> None:
     """Write episodes to an NPZ file that `load_npz` reads back; the file appears whole or not at all.
 
     Args:
         path: File to write; the folder must exist.
         episodes: At least one episode.
-        action_spec: Bounds of the actions to store with them.
+        action_spec: Bounds of the actions to store with them, with their names.
+        control_hz: Control steps per second to store with them.
+        observation_names: Names of the dimensions of observations to store with them.
+        action_names: Names of the actions, where the bounds have none.
 
     Raises:
         DataError: There are no episodes, or their cameras differ.
@@ -130,6 +146,13 @@ def save_npz(path: str | Path, episodes: Sequence[Episode], action_spec: ActionS
     if action_spec is not None:
         arrays["action_low"] = np.array(action_spec.low)
         arrays["action_high"] = np.array(action_spec.high)
+        action_names = action_spec.names or action_names
+    if control_hz is not None:
+        arrays["control_hz"] = np.array(control_hz)
+    if observation_names:
+        arrays["observation_names"] = np.array(observation_names)
+    if action_names:
+        arrays["action_names"] = np.array(action_names)
     with whole_file(Path(path)) as temporary, temporary.open("xb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -157,7 +180,7 @@ def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | 
         if name not in arrays:
             raise DataError(f"array '{name}' is missing; found {_keys(arrays)}")
     for name, array in arrays.items():
-        if array.dtype.kind not in ("U" if name in TEXTS else "biuf"):
+        if array.dtype.kind not in ("U" if name in (*TEXTS, *NAMES) else "biuf"):
             raise DataError(f"array '{name}' has dtype {array.dtype}; only numbers and booleans are read")
     actions, observations = arrays["actions"], arrays["observations"]
     if actions.ndim != 2 or observations.ndim != 2:
@@ -202,7 +225,12 @@ def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | 
         except DataError as error:
             raise DataError(f"episode {index}: {error}") from error
         episodes.append(episode)
-    return Demonstrations(tuple(episodes), action_spec or _stored_spec(arrays, episodes, notes), tuple(notes))
+    return Demonstrations(
+        tuple(episodes),
+        action_spec or _stored_spec(arrays, episodes, notes),
+        tuple(notes),
+        **task_arrays(arrays, observations.shape[1], actions.shape[1]),
+    )
 
 
 def _episode_ends(ends: np.ndarray, steps: int) -> np.ndarray:

@@ -13,6 +13,9 @@ from serfn.data.episode import EPISODE_COLUMNS, Column, Episode
 IMAGE = "image_"
 TEXTS = ("task", "success_source")
 """Arrays that hold text."""
+
+NAMES = ("observation_names", "action_names")
+"""Arrays that name dimensions."""
 _COLUMNS = {name: column for name, column in EPISODE_COLUMNS.items() if column.optional}
 
 
@@ -76,6 +79,31 @@ def extras_of_episodes(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> li
         }
         extras.append(values)
     return extras
+
+
+def task_arrays(arrays: Mapping[str, np.ndarray], obs: int, action: int) -> dict[str, Any]:
+    """Return the optional arguments of `Demonstrations`: rate and names.
+
+    Args:
+        arrays: All arrays of the file.
+        obs: Dimensions of an observation.
+        action: Dimensions of an action.
+
+    Raises:
+        DataError: The rate is not one positive number, or names are not as many as dimensions.
+    """
+    values: dict[str, Any] = {}
+    if "control_hz" in arrays:
+        rate = arrays["control_hz"]
+        if rate.size != 1 or not 0 < float(rate.reshape(())) < np.inf:
+            raise DataError(f"control_hz is {rate.tolist()}; give one positive number of steps per second")
+        values["control_hz"] = float(rate.reshape(()))
+    for name, dim in zip(NAMES, (obs, action), strict=True):
+        if name in arrays:
+            if arrays[name].shape != (dim,):
+                raise DataError(f"{name} has shape {arrays[name].shape}; give one name per dimension ({dim})")
+            values[name] = tuple(map(str, arrays[name]))
+    return values
 
 
 def _image_arrays(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from serfn.core.naming import part_names
 from serfn.data.formats.outcome import Outcome, decide, outcome_notes
 from serfn.data.mapping import Field, NameMapping, choose_images, choose_scalar, choose_vectors, listing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guess:
-    """Names that a format's own tools give to the parts; of single numbers, the first one there counts."""
+    """Names that a format's own tools give to the parts; of single numbers, the first one there counts.
+
+    `ordered` says whether the order of several observations is that of the environment they come from.
+    """
 
     observations: Sequence[str]
     actions: Sequence[str]
@@ -22,6 +27,7 @@ class Guess:
     terminated: Sequence[str] = ()
     truncated: Sequence[str] = ()
     intervention: Sequence[str] = ()
+    ordered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,7 @@ class Parts:
     """Which fields are read as what; see `serfn.data.mapping.NameMapping`.
 
     `notes` says what was guessed, what is not read, and what has to be assumed about the end of episodes.
+    `guessed_order` names the parts of the observation where nobody said their order.
     """
 
     observations: tuple[Field, ...]
@@ -41,6 +48,14 @@ class Parts:
     intervention: Field | None
     assume_success: bool
     notes: tuple[str, ...]
+    guessed_order: tuple[str, ...] = ()
+
+    def names(self, fields: Sequence[Field], prefix: str = "") -> tuple[str, ...]:
+        """Return a name for each dimension of fields side by side, without `prefix`; empty if unknown."""
+        return part_names(
+            (field.name.removeprefix(prefix).replace("/", "."), math.prod(field.shape), field.names)
+            for field in fields
+        )
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -108,6 +123,7 @@ def choose_parts(fields: Mapping[str, Field], mapping: NameMapping, guess: Guess
     notes += outcome_notes(
         reward, success, terminated, truncated, mapping.assume_success, listing(fields.values())
     )
+    guessed = mapping.observations is None and not guess.ordered
     return Parts(
         observations=observations,
         actions=actions,
@@ -119,6 +135,9 @@ def choose_parts(fields: Mapping[str, Field], mapping: NameMapping, guess: Guess
         intervention=intervention,
         assume_success=mapping.assume_success,
         notes=tuple(notes),
+        guessed_order=tuple(field.name for field in observations)
+        if guessed and len(observations) > 1
+        else (),
     )
 
 

@@ -68,6 +68,9 @@ def open_robomimic(path: str | Path, mapping: NameMapping = GUESS_ALL) -> Episod
         read=reader.episodes,
         content=listing(found.values()),
         control_hz=control_hz,
+        observation_names=parts.names(parts.observations, "obs/"),
+        action_names=parts.names(parts.actions),
+        guessed_order=parts.guessed_order,
         notes=notes,
     )
 

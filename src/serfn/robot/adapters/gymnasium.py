@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from serfn.core.env_step import read_step
 from serfn.core.errors import ConfigError
+from serfn.core.naming import POSITION, TARGET, commanded_joints
 from serfn.core.spec import ActionSpec, ObservationSpec
 from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.clock import Clock
@@ -24,8 +25,6 @@ from serfn.robot.contract import (
     Verdict,
     action_vector,
 )
-
-_POSITION, _TARGET = "joint_position.", "joint_target."
 
 
 class GymnasiumRobot(DescribedRobot):
@@ -159,10 +158,7 @@ def _describe(env: gymnasium.Env, name: str, rest: Sequence[float] | None, unit_
     names = tuple(getattr(env.unwrapped, "observation_names", ())) or tuple(
         f"observation.{index}" for index in range(dim)
     )
-    joints = tuple(key.removeprefix(_TARGET) for key in names if key.startswith(_TARGET))
-    measured = tuple(_POSITION + joint for joint in joints)
-    if len(joints) != action_space.shape[0] or not set(measured) <= set(names):
-        joints = measured = ()
+    joints = commanded_joints(names, action_space.shape[0])
     return RobotInfo(
         name=name,
         action=ActionSpec(
@@ -173,8 +169,8 @@ def _describe(env: gymnasium.Env, name: str, rest: Sequence[float] | None, unit_
         observation=ObservationSpec(dim, names),
         state_keys=names,
         control_hz=float(env.metadata.get("render_fps") or 20.0),
-        position_keys=measured,
-        target_keys=tuple(_TARGET + joint for joint in joints),
+        position_keys=tuple(POSITION + joint for joint in joints),
+        target_keys=tuple(TARGET + joint for joint in joints),
         time_key="time_s",
         rest=None if rest is None else tuple(float(value) for value in rest),
         unit="rad" if unit_rad else "normalized",
