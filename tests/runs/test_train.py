@@ -271,5 +271,5 @@ def test_evaluation_refuses_what_it_cannot_use(
         evaluate(folder / "policy", candidates=0)
     with pytest.raises(ConfigError, match="needs a critic"):
         evaluate(folder / "policy", candidates=4)
-    with pytest.raises(ConfigError, match="differs"):
+    with pytest.raises(ConfigError, match="observations: the policy has"):
         evaluate(folder, env="Pendulum-v1")

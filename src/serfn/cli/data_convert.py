@@ -24,6 +24,8 @@ def convert(
     *,
     to: Annotated[Literal["lerobot", "npz", "store"] | None, optional("FORMAT", "by the name")] = None,
     hz: Annotated[float | None, optional("HZ", "what the data set says")] = None,
+    resample: Annotated[float | None, optional("HZ", "keep the rate")] = None,
+    actions: Annotated[Literal["targets", "rates"] | None, optional("KIND", "needed by --resample")] = None,
     images: Literal["png", "video"] = "png",
     robot: Annotated[str | None, optional("NAME", "none")] = None,
     mapping: Annotated[Path | None, optional("FILE", "guesses, which are printed")] = None,
@@ -36,7 +38,10 @@ def convert(
         target: File or folder to make.
         to: Format to write: lerobot, npz or store. Without it, a name that ends in .npz becomes NPZ, a store
             becomes LeRobot, and anything else a store.
-        hz: Control steps per second.
+        hz: Control steps per second of the data set to read.
+        resample: Control steps per second of the new data set.
+        actions: What the actions are, for --resample: targets (positions) or rates (velocities, forces).
+            Displacements per step cannot be resampled.
         images: How LeRobot keeps images: png exactly, video small and slightly lossy.
         robot: Name of the robot, for LeRobot.
         mapping: TOML or JSON file that says which names of the data set mean what.
@@ -50,7 +55,9 @@ def convert(
     from serfn.data.source import EpisodeSource
 
     names = override(GUESS_ALL if mapping is None else load_config(NameMapping, mapping), assignments)
-    options = ConvertOptions(to=to, control_hz=hz, images=images, robot_type=robot)
+    options = ConvertOptions(
+        to=to, control_hz=hz, images=images, robot_type=robot, resample_hz=resample, actions=actions
+    )
     with make_progress() as progress:
 
         def opened(found: EpisodeSource) -> None:

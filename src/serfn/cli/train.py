@@ -36,6 +36,7 @@ def train(
     resume: Annotated[Path | None, optional("FOLDER", "a new run")] = None,
     env: Annotated[str | None, optional("ID", "the task's")] = None,
     demos: Annotated[Path | None, optional("PATH", "recorded from the task's teacher")] = None,
+    resample: Annotated[Literal["targets", "rates"] | None, optional("KIND", "refuse another rate")] = None,
     plant: Annotated[str | None, optional("NAME", "field")] = None,
     config: Annotated[Path | None, optional("FILE", "none")] = None,
     assignments: Assignments = (),
@@ -53,6 +54,8 @@ def train(
         env: Any Gymnasium environment instead of a task, such as gymnasium_robotics:AdroitHandDoor-v1; the
             package in front of the colon registers it.
         demos: Demonstrations in any format that 'serfn data convert' reads; needed with --env.
+        resample: Bring demonstrations of another rate to that of the environment; their actions are targets
+            (positions) or rates (velocities, forces).
         plant: Variant of the task to fine-tune on, such as nominal or field; an unknown name lists all.
         config: TOML or JSON file with the whole configuration, instead of --task and --budget.
         assignments: Change one option, such as --set online.episodes=40; may be repeated.
@@ -70,7 +73,7 @@ def train(
         settings = _chosen(task, budget, env, config, demos)
         label = (task if env is None else env).rpartition(":")[2].replace("/", "-")
         folder = out or Path("runs") / f"{label}-{budget}-{datetime.now():%Y%m%d-%H%M%S}"
-    given = {"seed": seed, "demos": demos, "plant": plant}
+    given = {"seed": seed, "demos": demos, "plant": plant, "resample": resample}
     changes = {name: value for name, value in given.items() if value is not None}
     settings = override(dataclasses.replace(settings, **changes), assignments)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -19,6 +19,7 @@ from serfn.data.episode import Episode
 from serfn.data.formats.lerobot_write import LeRobotOptions, write_lerobot
 from serfn.data.formats.npz import save_npz
 from serfn.data.mapping import GUESS_ALL, NameMapping
+from serfn.data.resample import ActionKind, resample
 from serfn.data.source import EpisodeSource
 from serfn.data.store.store import EpisodeStore
 from serfn.data.store.writer import StoreWriter
@@ -38,21 +39,33 @@ class ConvertOptions:
         control_hz: Control steps per second; None takes what the old data set says.
         images: How LeRobot keeps images: `png` exactly, `video` small and slightly lossy.
         robot_type: Name of the robot, for LeRobot.
+        resample_hz: Control steps per second of the new data set; None keeps those of the old one.
+        actions: What the actions mean while time passes, see `serfn.data.resample`; needed to resample.
 
     Raises:
-        ConfigError: An unknown format, or a rate that is not positive.
+        ConfigError: An unknown format, a rate that is not positive, or another rate without `actions`.
     """
 
     to: TargetFormat | None = None
     control_hz: float | None = None
     images: Literal["png", "video"] = "png"
     robot_type: str | None = None
+    resample_hz: float | None = None
+    actions: ActionKind | None = None
 
     def __post_init__(self) -> None:
         if self.to is not None and self.to not in get_args(TargetFormat):
             raise ConfigError(f"to is '{self.to}'; choose one of {', '.join(get_args(TargetFormat))}")
-        if self.control_hz is not None and not (0 < self.control_hz < float("inf")):
-            raise ConfigError(f"control_hz is {self.control_hz}; it must be a positive number")
+        for name in ("control_hz", "resample_hz"):
+            if (rate := getattr(self, name)) is not None and not (0 < rate < float("inf")):
+                raise ConfigError(f"{name} is {rate}; it must be a positive number")
+        if self.actions is not None and self.actions not in get_args(ActionKind):
+            raise ConfigError(f"actions is '{self.actions}'; choose one of {', '.join(get_args(ActionKind))}")
+        if (self.resample_hz is None) != (self.actions is None):
+            raise ConfigError(
+                f"resample_hz is {self.resample_hz} and actions is {self.actions}; resampling needs a rate "
+                "and what the actions are: targets (positions) or rates (velocities, forces)"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,10 @@ def convert(
         raise ConfigError(f"'{target.parent}' is no folder; make it, or choose another name")
     found = open_source(source, mapping)
     to = options.to or _format_of(target, found)
-    found, rate = (found, 0.0) if to == "npz" else _with_rate(found, options)
+    if to == "npz" and options.resample_hz is None:
+        found, rate = replace(found, control_hz=options.control_hz or found.control_hz), 0.0
+    else:
+        found, rate = _resampled(*_with_rate(found, options), options)
     if opened is not None:
         opened(found)
     steps = 0
@@ -122,7 +138,10 @@ def convert(
         lerobot = LeRobotOptions(fps=rate, images=options.images, robot_type=options.robot_type)
         episodes = write_lerobot(target, found.read(), lerobot, found.action_spec, count)
     else:
-        task = _task(open_source(source, replace(mapping, images=())), rate, target.stem)
+        bare = open_source(source, replace(mapping, images=()))
+        if options.resample_hz is not None:
+            bare, _ = _resampled(*_with_rate(bare, options), options)
+        task = _task(bare, rate, target.stem)
         episodes = _to_store(found, target, task, count)
     return Conversion(to=to, episodes=episodes, steps=steps, notes=found.notes)
 
@@ -153,9 +172,29 @@ def _with_rate(source: EpisodeSource, options: ConvertOptions) -> tuple[EpisodeS
     raise DataError(f"'{source.path}' does not say how many steps a second has; give the rate, such as 20")
 
 
+def _resampled(source: EpisodeSource, rate: float, options: ConvertOptions) -> tuple[EpisodeSource, float]:
+    """Return the source at the rate that was asked for, and that rate."""
+    wanted, actions = options.resample_hz, options.actions
+    if wanted is None or actions is None:
+        return source, rate
+
+    def read() -> Iterator[Episode]:
+        return (resample(episode, rate, wanted, actions) for episode in source.read())
+
+    note = f"resampled from {rate:g} to {wanted:g} steps per second, actions as {actions}"
+    return replace(source, read=read, control_hz=wanted, notes=(*source.notes, note)), wanted
+
+
 def _to_npz(source: EpisodeSource, target: Path, count: Written) -> int:
     episodes = list(source.read())
-    save_npz(target, episodes, source.action_spec)
+    save_npz(
+        target,
+        episodes,
+        source.action_spec,
+        control_hz=source.control_hz,
+        observation_names=source.observation_names,
+        action_names=source.action_names,
+    )
     for episode in episodes:
         count(episode)
     return len(episodes)
@@ -191,10 +230,12 @@ def _task(source: EpisodeSource, control_hz: float, name: str) -> TaskSpec:
         task = task or episode.task
     if not longest:
         raise DataError(f"'{source.path}' has no episodes; there is nothing to convert")
+    action = source.action_spec or _widest(specs)
+    names, action_names = source.observation_names, action.names or source.action_names
     return TaskSpec(
         id=task or name,
-        observation=ObservationSpec(dim=dims),
-        action=source.action_spec or _widest(specs),
+        observation=ObservationSpec(dim=dims, names=names if len(names) == dims else ()),
+        action=replace(action, names=action_names if len(action_names) == action.dim else ()),
         control_hz=control_hz,
         max_episode_steps=longest,
     )

@@ -76,6 +76,7 @@ class RunRecord:
     gates: tuple[Mapping[str, Any], ...]
     alarms: tuple[Mapping[str, Any], ...] = ()
     films: tuple[tuple[Path, str], ...] = field(default=())
+    findings: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def score_name(self) -> str:
@@ -158,6 +159,7 @@ def load_run(folder: Path) -> RunRecord:
         metrics=tuple(_read_lines(folder / "metrics.jsonl")),
         gates=tuple(_read_json(folder / "gates.json", [])),
         alarms=tuple(_read_lines(folder / "alarms.jsonl")),
+        findings=tuple(_read_json(folder / "findings.json", [])),
         films=tuple(
             (path, str(captions.get(path.name, path.stem.replace("_", " "))))
             for path in sorted((folder / "films").glob("*.png"), key=_film_order)

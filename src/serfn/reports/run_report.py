@@ -67,6 +67,7 @@ def write_report(run_dir: Path) -> Path:
         subtitle=escape(_subtitle(record)),
         outcome=record.verdict().outcome,
         verdict=escape(verdict_sentence(record)),
+        findings=_findings(record),
         results=_results(record) + _sentence(pace_sentence(record)) + _other_acting(record),
         learning=_plot("learning", plots) + _sentence(way_sentence(record)),
         films=_films(record),
@@ -102,6 +103,14 @@ def _subtitle(record: RunRecord) -> str:
     ]
     stage = record.status.get("stage", "unknown")
     return " · ".join([*parts, "complete" if record.status.get("complete") else f"in stage {stage}"])
+
+
+def _findings(record: RunRecord) -> str:
+    """List what did not agree when the run met its demonstrations and its environment."""
+    if not record.findings:
+        return ""
+    items = "".join(f"<li class='held'>{escape(str(finding['text']))}</li>" for finding in record.findings)
+    return f"<h2>What does not agree</h2><ul class='events'>{items}</ul>"
 
 
 def _results(record: RunRecord) -> str:

@@ -75,12 +75,18 @@ def collect(
                 wave = list(pool.map(lambda i: _record(envs[i % len(envs)], entry, seed, i), numbers))
                 recorded += wave
                 progress.advanced(PART, len(wave), _summary(recorded))
-        spec = task_spec(envs[0]).action
+        spec = task_spec(envs[0])
     finally:
         for env in envs:
             env.close()
     try:
-        save_npz(out, recorded, spec)
+        save_npz(
+            out,
+            recorded,
+            spec.action,
+            control_hz=spec.control_hz,
+            observation_names=spec.observation.names,
+        )
     except OSError as error:
         raise DataError(f"cannot write demonstrations to '{out}': {error}; choose another path") from error
     progress.stage_finished(PART, _summary(recorded))

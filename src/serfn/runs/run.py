@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from serfn.core.agreement import compare
 from serfn.core.config import to_dict
 from serfn.core.errors import CheckpointError, SerfnError
 from serfn.core.progress import Progress
 from serfn.core.protocols import ChunkActor
 from serfn.core.results import EvaluationResult
+from serfn.core.rewards import RewardKind
 from serfn.core.seeding import torch_seed
+from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.policies.bundle import save_bundle
 from serfn.rollout.rollouts import evaluation_result, rollout
 from serfn.rollout.simulations import Simulations
+from serfn.runs.demonstrations import write_findings
 from serfn.runs.evaluate import load_actor
 from serfn.runs.films import add_films
 from serfn.runs.interrupt import deferred_interrupt
@@ -81,6 +85,9 @@ class Run:
         self.experience = OnlineExperience(folder / EXPERIENCE, task, self._episode_seed)
         self._demonstrations = fingerprint(demonstrations)
         self.stages = StageLog(self.log, lambda: self.state, task.control_hz, progress)
+        # Demonstrations that a run collects itself have the rewards of its task.
+        given = config.demos is not None
+        self._rewards = RewardKind.of(episode.rewards for episode in demonstrations) if given else None
         self._latest: EvaluationResult | None = None
         self.session = TrainingSession(
             config,
@@ -147,16 +154,15 @@ class Run:
         count = evaluation.episodes if final else evaluation.interim_episodes
         first = evaluation.seed + (0 if final else _INTERIM_SEED_OFFSET)
         self.progress.note(f"{stage}: evaluating {count} episodes")
-        result = evaluation_result(
-            rollout(
-                self.simulations.up_to(count),
-                actor,
-                seeds=range(first, first + count),
-                threads=self.simulations.threads,
-                policy_version=self.state.updates,
-            ),
-            self.task.control_hz,
+        recorded = rollout(
+            self.simulations.up_to(count),
+            actor,
+            seeds=range(first, first + count),
+            threads=self.simulations.threads,
+            policy_version=self.state.updates,
         )
+        self._compare_rewards(recorded)
+        result = evaluation_result(recorded, self.task.control_hz)
         self.log.evaluation(
             {
                 "stage": stage,
@@ -194,7 +200,23 @@ class Run:
                 record=self.experience.record,
             )
 
-        return self.experience.collect(first_episode, episodes, len(envs), run)
+        collected = self.experience.collect(first_episode, episodes, len(envs), run)
+        self._compare_rewards(collected)
+        return collected
+
+    def _compare_rewards(self, episodes: Sequence[Episode]) -> None:
+        """Say, once, whether rewards of the environment are of another kind than demonstrated ones."""
+        if self._rewards is None or not episodes:
+            return
+        met = RewardKind.of(episode.rewards for episode in episodes)
+        if not met.paid:
+            return
+        given = Side(name="the demonstrations", rewards=self._rewards)
+        self._rewards = None
+        findings = compare(given, Side(name="the environment", rewards=met), "train")
+        write_findings(self.folder, findings)
+        for finding in findings:
+            self.progress.note(finding.text)
 
     def _started(self, stage: StageName, updates: int) -> None:
         self._latest = None

@@ -8,6 +8,7 @@ Run folder::
     metrics.jsonl, .csv    one line per report of a stage; tensorboard/ holds the same
     gates.json             what was promoted, and why
     alarms.jsonl           what looked suspicious; missing if nothing did
+    findings.json          what of demonstrations and environment does not agree; missing if all does
     demonstrations.npz     demonstrations, if this run collected them
     experience/            online episodes as they were executed, see `serfn.data.store.store`
     checkpoints/           see `serfn.training.checkpoint`
@@ -24,6 +25,7 @@ import numpy as np
 
 from serfn.core.errors import CheckpointError, ConfigError, DataError
 from serfn.core.progress import SILENT, Progress
+from serfn.core.sides import Finding
 from serfn.core.spec import TaskSpec
 from serfn.core.words import number
 from serfn.data.datasets import load_demonstrations
@@ -32,6 +34,7 @@ from serfn.data.store.store import EpisodeStore, is_store
 from serfn.rollout.collect import collect as collect_demonstrations
 from serfn.rollout.environments import try_out
 from serfn.rollout.simulations import Simulations
+from serfn.runs.demonstrations import compare_with_task, read_demonstrations, write_findings
 from serfn.runs.evaluate import worker_threads
 from serfn.runs.folder import CONFIG_FILE, RUN, write_config
 from serfn.runs.online_experience import EXPERIENCE
@@ -83,27 +86,40 @@ def train(
         config.env_options,
         count=config.evaluation.simulations,
         threads=worker_threads(),
+        control_hz=config.control_hz,
     )
     try:
-        task = simulations.task
+        task, side = simulations.task, simulations.side
         # Everything that bad input can break comes before the folder is touched.
         try_out(simulations.up_to(1)[0])
         make_agent(config, task)
         given = (
             None
             if config.demos is None
-            else load_demonstrations(config.demos, task.action, obs_dim=task.observation.dim)
+            else read_demonstrations(config, config.demos, task, rate_known=side.control_hz is not None)
         )
         if given is None and task_of_env(config.env) is None:
             raise DataError(
                 f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
             )
+        findings: tuple[Finding, ...] = ()
         if given is not None:
+            if side.control_hz is None and given.control_hz is not None:
+                simulations.control_hz = given.control_hz
+                task = simulations.task
+                progress.note(
+                    f"control rate: '{config.env}' says none; {given.control_hz:g} steps per second, as in its "
+                    "demonstrations"
+                )
+            findings = compare_with_task(config, given, simulations.side)
             make_demonstration_replay(config, task, given.episodes)
         begun = (folder / CONFIG_FILE).exists()
         resuming = _open_folder(folder, config, resume)
         if begun and not resuming:
             progress.note(f"'{folder}' was stopped before its first checkpoint: it starts from the beginning")
+        write_findings(folder, findings)
+        for finding in findings:
+            progress.note(finding.text)
         demonstrations = given or _collect_or_load(config, folder, task, progress)
         for note in _notes(demonstrations, config):
             progress.note(f"demonstrations: {note}")

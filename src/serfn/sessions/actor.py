@@ -13,7 +13,9 @@ from serfn.robot.clock import Clock, MonotonicClock
 from serfn.robot.contract import Referee, Robot, Teleoperator
 from serfn.robot.gate import LikelihoodGate, calibrate_range
 from serfn.robot.safety import Workspace
+from serfn.runs.demonstrations import write_findings
 from serfn.sessions.config import LikelihoodGateConfig
+from serfn.sessions.fit import check_latency
 from serfn.sessions.folder import RobotFolder
 from serfn.sessions.policy_slot import PolicySlot
 from serfn.sessions.robots import make_robot
@@ -132,6 +134,16 @@ class RobotActor:
             watcher=self.watcher,
             confirmed=confirmed,
         )
+        latency = check_latency(
+            actor,
+            self.config.execution,
+            actor.task.observation.dim,
+            self.session.control_hz,
+            robot.info.name,
+        )
+        for finding in latency:
+            self.watcher.note(finding.text)
+        write_findings(folder.path, [*self.session.findings, *latency])
         self.session.on_roll_back = lambda: self.roll_back("an operator asked for it")
 
     def __enter__(self) -> Self:

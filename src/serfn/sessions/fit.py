@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
+
 from serfn.core.agreement import compare, settle
 from serfn.core.errors import ConfigError
+from serfn.core.protocols import ChunkActor
 from serfn.core.sides import Finding, Quantity, Side
 from serfn.core.spec import TaskSpec
+from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.robot.contract import Referee, Robot, SceneReset
 from serfn.robot.limits import SafetyLimits, default_limits, load_limits
 from serfn.robot.parts.registry import build_referee, find_workspace
 from serfn.robot.safety import Workspace
 from serfn.sessions.config import RobotRunConfig
+
+_DECISIONS = 5
+"""Decisions that are timed before a session; their median counts."""
 
 
 def check_fit(task: TaskSpec, robot: Robot, *, control_hz: float | None = None) -> tuple[Finding, ...]:
@@ -35,6 +44,30 @@ def check_fit(task: TaskSpec, robot: Robot, *, control_hz: float | None = None) 
     # Who sets the rate of a session by hand knows it: a policy may be run more slowly on purpose.
     asked: frozenset[Quantity] = frozenset() if control_hz is None else frozenset({"control rate"})
     return settle(compare(Side.of_task("the policy", task), side, "robot", accepted=asked))
+
+
+def check_latency(
+    actor: ChunkActor, execution: ExecutionConfig, obs_dim: int, control_hz: float, name: str
+) -> list[Finding]:
+    """Return what people should know about the time that a decision takes, measured on this machine.
+
+    Args:
+        actor: What acts; its random stream is used.
+        execution: How its chunks are executed.
+        obs_dim: Dimensions of an observation.
+        control_hz: Commands per second.
+        name: Name of the robot.
+    """
+    observation = np.zeros((1, obs_dim), np.float32)
+    seconds = []
+    # The first call may compile.
+    for _ in range(1 + _DECISIONS):
+        begin_s = time.perf_counter()
+        actor.act(observation)
+        seconds.append(time.perf_counter() - begin_s)
+    policy = Side(name="the policy", chunk_size=actor.chunk_size, decision_s=float(np.median(seconds[1:])))
+    robot = Side(name=f"robot '{name}'", control_hz=control_hz, lead_steps=execution.lead_steps)
+    return compare(policy, robot, "robot")
 
 
 def session_limits(config: RobotRunConfig, robot: Robot) -> SafetyLimits:

@@ -36,9 +36,9 @@ from serfn.core.format_version import FILE, Format
 from serfn.core.seeding import generator
 from serfn.core.spec import TaskSpec
 from serfn.data.chunk_batch import ChunkBatch
-from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
+from serfn.runs.demonstrations import read_demonstrations
 from serfn.runs.evaluate import checkpoint_folder, load_actor
 from serfn.sessions.config import RobotRunConfig
 from serfn.sessions.snapshots import SnapshotStore
@@ -248,7 +248,7 @@ def _first_checkpoint(folder: RobotFolder, config: TrainConfig, task: TaskSpec, 
     assert source is not None  # a bundle was refused before
     if config.demos is None or not config.demos.is_file():
         raise DataError(f"the demonstrations '{config.demos}' of '{policy}' are missing; restore the file")
-    demonstrations = load_demonstrations(config.demos, task.action).episodes
+    demonstrations = read_demonstrations(config, config.demos, task).episodes
     session = TrainingSession(
         config,
         task,

@@ -15,8 +15,8 @@ from pathlib import Path
 from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
 from serfn.core.progress import SILENT, Progress
-from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
+from serfn.runs.demonstrations import read_demonstrations
 from serfn.runs.log import RunLog, StageLog
 from serfn.sessions.experience import ExperienceFeed, StoredEpisode
 from serfn.sessions.folder import RobotFolder
@@ -81,7 +81,7 @@ class Learner:
         self.session = TrainingSession(
             config,
             task,
-            load_demonstrations(config.demos, task.action).episodes,
+            read_demonstrations(config, config.demos, task).episodes,
             self.folder.checkpoints,
             collect=self._collect,
             report=self._stages.report,

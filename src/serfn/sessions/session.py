@@ -156,11 +156,12 @@ class RobotSession:
             control_hz=self.control_hz,
             max_episode_steps=max(1, round(limit_s * self.control_hz)),
         )
-        for finding in check_fit(task, robot, control_hz=config.control_hz):
-            self.watcher.note(finding.text)
+        self.findings = check_fit(task, robot, control_hz=config.control_hz)
         check_reset(config, robot, nobody=person is None)
         self.limits = session_limits(config, robot)
         check_confirmation(robot, nobody=person is None, confirmed=confirmed)
+        for finding in self.findings:
+            self.watcher.note(finding.text)
         workspace = workspace or session_workspace(config)
         self.supervisor = SafetySupervisor(robot.info, self.limits, self.control_hz, workspace)
         self.robot = SupervisedRobot(robot, self.supervisor, clock, self.control_hz, self.watcher.note)

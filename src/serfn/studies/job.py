@@ -15,8 +15,8 @@ from serfn.core.errors import ConfigError, SerfnError
 from serfn.core.files import write_atomically
 from serfn.core.lock import FileLock
 from serfn.core.spec import TaskSpec
-from serfn.data.datasets import load_demonstrations
 from serfn.rollout.collect import collect
+from serfn.runs.demonstrations import read_demonstrations
 from serfn.runs.folder import write_config
 from serfn.runs.train import train
 from serfn.studies.measure import measure
@@ -98,7 +98,7 @@ def continue_from_imitation(config: TrainConfig, folder: Path, shared: Path) -> 
     task = TaskSpec.from_dict(tree["task"])
     if config.demos is None:
         raise ConfigError("a run that shares its imitation needs demos; record them first")
-    episodes = load_demonstrations(config.demos, task.action).episodes
+    episodes = read_demonstrations(config, config.demos, task).episodes
     fresh = TrainingSession(config, task, episodes, folder / "checkpoints").context.agent.state_dict()
     tree["agent"] = {**fresh, **{name: tree["agent"][name] for name in _FROM_IMITATION}}
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from serfn.core.errors import ConfigError
 from serfn.critics.config import CriticConfig
+from serfn.data.resample import ActionKind
 from serfn.policies.base import PolicyConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.agent import AgentConfig
@@ -61,6 +62,8 @@ class TrainConfig:
         control_hz: Control steps per second of the environment; None is what it says, else what the
             demonstrations say, else 20.
         demos: Demonstrations, see docs/data.md; None collects them (our tasks only).
+        resample: Bring demonstrations of another rate to that of the environment, taking their actions as
+            `targets` (positions) or `rates` (velocities, forces), see `serfn.data.resample`; None refuses.
         demo_episodes: Number of demonstrations to collect when `demos` is None.
         demo_plant: Plant of our tasks in which they are collected.
         seed: Seed of everything; run several before believing a difference.
@@ -90,6 +93,7 @@ class TrainConfig:
     env_options: dict[str, Any] = field(default_factory=dict)
     control_hz: float | None = None
     demos: Path | None = None
+    resample: ActionKind | None = None
     demo_episodes: int = 40
     demo_plant: str | None = "nominal"
     seed: int = 0

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from serfn.core.agreement import compare, settle
 from serfn.core.config import to_dict
 from serfn.core.errors import CheckpointError
 from serfn.core.seeding import generator
+from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.training.build import (
@@ -23,7 +25,7 @@ from serfn.training.build import (
     make_replay,
     make_stages,
 )
-from serfn.training.checkpoint import CheckpointStore, as_stored, differing_keys
+from serfn.training.checkpoint import CheckpointStore
 from serfn.training.config import TrainConfig
 from serfn.training.episode_log import EpisodeLog, RoundFiles
 from serfn.training.rewards import learning_rewards
@@ -120,11 +122,14 @@ class TrainingSession:
         """
         ctx = self.context
         tree = self.store.load("last", device=ctx.agent.device)
-        if differing := differing_keys(tree["task"], as_stored(ctx.task.to_dict())):
+        stored = TaskSpec.from_dict(tree["task"])
+        if stored.id != ctx.task.id:
             raise CheckpointError(
-                f"the checkpoint in '{self.store.root}' is for another task ({'; '.join(differing)}); resume "
-                "with the environment of the run"
+                f"the checkpoint in '{self.store.root}' is for another task ('{stored.id}', not "
+                f"'{ctx.task.id}'); resume with the environment of the run"
             )
+        checkpoint = Side.of_task(f"the checkpoint in '{self.store.root}'", stored)
+        settle(compare(checkpoint, Side.of_task("its environment", ctx.task), "resume"), CheckpointError)
         ctx.agent.load_state_dict(tree["agent"])
         ctx.rng.bit_generator.state = tree["rng"]
         ctx.best_policy = tree["best_policy"]

@@ -50,7 +50,7 @@ def test_a_data_set_travels_through_every_format_unchanged(
         source = open_source(tmp_path / name)
         assert source.format == recognise(tmp_path / name) == expected
         assert source.action_spec == SPEC
-        assert source.control_hz == (None if expected == "npz" else 20)
+        assert source.control_hz == (None if name == "a.npz" else 20)
         for before, after in zip(episodes, source.read(), strict=True):
             assert_same(before, after)
 

@@ -196,7 +196,7 @@ def test_what_cannot_be_merged_or_split(
 ) -> None:
     other = TaskSpec("other", task.observation, ActionSpec((-2.0, -1.0), (1.0, 1.0)), 20.0, 100)
     EpisodeStore.create(tmp_path / "other", other)
-    with pytest.raises(DataError, match="differ in action"):
+    with pytest.raises(DataError, match="action bounds"):
         merge_stores([filled, tmp_path / "other"], tmp_path / "c")
     with pytest.raises(DataError, match="already exists"):
         merge_stores([filled], tmp_path / "other")

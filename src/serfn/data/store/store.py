@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serfn.core.agreement import compare, settle
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.files import flush_to_disk, write_atomically
 from serfn.core.format_version import Format
 from serfn.core.lock import FileLock
+from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.store.episode_files import EpisodeFile, episode_files, read_episode, read_values
@@ -229,19 +231,15 @@ def open_or_create(path: Path, task: TaskSpec) -> EpisodeStore:
     """Open the store at `path`, or make an empty one.
 
     Raises:
-        DataError: It belongs to a task of other dimensions, bounds or rate.
+        DataError: It belongs to a task of other dimensions, names, bounds or rate.
     """
     if not is_store(path):
         return EpisodeStore.create(path, task)
     store = EpisodeStore(path)
-    found = store.task
-    same_size = found.observation.dim == task.observation.dim and found.control_hz == task.control_hz
-    if not same_size or (found.action.low, found.action.high) != (task.action.low, task.action.high):
-        raise DataError(
-            f"store '{path}' holds experience of '{found.id}' ({found.observation.dim} observations, "
-            f"{found.action.dim} actions, {found.control_hz:g} Hz), not of '{task.id}' "
-            f"({task.observation.dim}, {task.action.dim}, {task.control_hz:g} Hz); choose another folder"
-        )
+    given = Side.of_task(f"'{task.id}'", task)
+    settle(
+        compare(given, Side.of_task(f"store '{path}' of '{store.task.id}'", store.task), "store"), DataError
+    )
     return store
 
 

@@ -8,9 +8,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from serfn.core.agreement import compare, settle
 from serfn.core.errors import DataError
 from serfn.core.files import flush_to_disk, unused_path
 from serfn.core.seeding import generator
+from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
 from serfn.data.store.episode_files import (
     EpisodeFile,
@@ -23,14 +25,12 @@ from serfn.data.store.episode_files import (
 from serfn.data.store.labels import NO_LABELS, LabelChange, Labels, append_labels, read_labels
 from serfn.data.store.store import EpisodeStore, read_task
 
-_SAME = ("observation", "action", "control_hz")
-
 
 def merge_stores(sources: Sequence[Path], target: Path) -> int:
     """Make a store of the episodes of several ones; an episode that is in two of them is taken once.
 
     Args:
-        sources: Stores of tasks with the same observations, actions and rate.
+        sources: Stores of tasks with the same observations, actions, rate and cameras.
         target: Folder to make; it appears whole or not at all.
 
     Returns:
@@ -42,13 +42,9 @@ def merge_stores(sources: Sequence[Path], target: Path) -> int:
     if not sources:
         raise DataError("nothing to merge; name at least one store")
     tasks = [read_task(source) for source in sources]
-    for source, task in zip(sources, tasks, strict=True):
-        differing = [name for name in _SAME if getattr(task, name) != getattr(tasks[0], name)]
-        if differing:
-            raise DataError(
-                f"'{source}' and '{sources[0]}' differ in {', '.join(differing)} of their tasks; only stores "
-                "of equal ones can be merged"
-            )
+    sides = [_side(source, task) for source, task in zip(sources, tasks, strict=True)]
+    for side in sides[1:]:
+        settle(compare(side, sides[0], "merge"), DataError)
     longest = max(task.max_episode_steps for task in tasks)
     chosen = {}
     for source in sources:
@@ -90,6 +86,14 @@ def split_store(source: Path, targets: tuple[Path, Path], fraction: float, seed:
         for target, part in zip(targets, parts, strict=True)
     ]
     return counts[0], counts[1]
+
+
+def _side(source: Path, task: TaskSpec) -> Side:
+    """Return what a store says of its task, with the cameras of its first episode."""
+    first = next(iter(_committed(source)), None)
+    shapes = [] if first is None else read_values(source / "episodes", first)[0]["images"].get("cameras", ())
+    side = Side.of_task(f"'{source}'", task)
+    return dataclasses.replace(side, images={name: tuple(shape) for name, shape in shapes})
 
 
 def _committed(store: Path) -> list[EpisodeFile]:
