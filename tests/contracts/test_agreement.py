@@ -48,7 +48,7 @@ TASK = TaskSpec(
 class Line(gymnasium.Env):
     """A point on a line."""
 
-    metadata = {"render_fps": 20}  # noqa: RUF012
+    metadata = {"render_fps": 20, "render_modes": []}  # noqa: RUF012
     observation_names, observation_units = ("place", "time"), ("m", "s")
     action_names, action_units = ("push",), ("m/s",)
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)

@@ -108,8 +108,8 @@ def train(
                 simulations.control_hz = given.control_hz
                 task = simulations.task
                 progress.note(
-                    f"control rate: '{config.env}' says none; {given.control_hz:g} steps per second, as in its "
-                    "demonstrations"
+                    f"control rate: '{config.env}' says none; {given.control_hz:g} steps per second, as in "
+                    "its demonstrations"
                 )
             findings = compare_with_task(config, given, simulations.side)
             make_demonstration_replay(config, task, given.episodes)
