@@ -150,7 +150,7 @@ def test_a_policy_may_have_been_trained_in_wider_ranges_and_no_wider() -> None:
     observation = ObservationSpec(robot.info.observation.dim)
     task = TaskSpec("task", observation, ActionSpec((-0.5, -0.7), (2.0, 1.2)), 20.0, 100)
     check_fit(task, robot)
-    with pytest.raises(ConfigError, match="beyond the bounds"):
+    with pytest.raises(ConfigError, match="action bounds"):
         check_fit(dataclasses.replace(task, action=ActionSpec((-0.5, -0.7), (2.1, 1.2))), robot)
 
 

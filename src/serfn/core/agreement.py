@@ -315,11 +315,11 @@ _SAME_LIMIT: tuple[Place, ...] = ("evaluate", "resume")
 _RATE_WAY_OUT: dict[Place, str] = {
     "train": "resample with --resample targets (positions) or --resample rates (velocities, forces), or say "
     "with --set control_hz={given} that the environment has that rate",
-    "evaluate": "choose an environment of {given}, or say with --hz {given} that this one has that rate",
-    "robot": "run the robot at the policy's rate with --set control_hz={given}, or train for {met}",
-    "serve": "ask for chunks at {given} steps per second, or serve a policy trained for {met}",
+    "evaluate": "choose an environment of {given} Hz, or say with --hz {given} that this one has that rate",
+    "robot": "run the robot at the policy's rate with --set control_hz={given}, or train for {met} Hz",
+    "serve": "ask for chunks at {given} steps per second, or serve a policy trained for {met} Hz",
     "merge": "make one rate of both: serfn data convert IN OUT --resample {given} --actions targets",
-    "store": "record at {met}, or choose another folder",
+    "store": "record at {met} Hz, or choose another folder",
     "resume": "resume with the environment of the run, or start a new run",
 }
 _LIMIT_WAY_OUT: dict[Place, str] = {

@@ -43,7 +43,14 @@ def check_fit(task: TaskSpec, robot: Robot, *, control_hz: float | None = None) 
     )
     # Who sets the rate of a session by hand knows it: a policy may be run more slowly on purpose.
     asked: frozenset[Quantity] = frozenset() if control_hz is None else frozenset({"control rate"})
-    return settle(compare(Side.of_task("the policy", task), side, "robot", accepted=asked))
+    found = settle(compare(Side.of_task("the policy", task), side, "robot", accepted=asked))
+    if control_hz is None or control_hz == info.control_hz:
+        return found
+    words = (
+        f"control rate: the session {control_hz:g} steps per second, robot '{info.name}' is meant for "
+        f"{info.control_hz:g}; an environment that steps with the commands runs at another speed than its own"
+    )
+    return (*found, Finding("control rate", words))
 
 
 def check_latency(
