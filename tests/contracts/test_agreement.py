@@ -14,7 +14,8 @@ import pytest
 
 from serfn.core.agreement import compare
 from serfn.core.errors import CheckpointError, ConfigError, DataError
-from serfn.core.sides import Side
+from serfn.core.rewards import RewardKind
+from serfn.core.sides import Finding, Side
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.data.convert import ConvertOptions, convert
 from serfn.data.datasets import load_demonstrations
@@ -26,9 +27,10 @@ from serfn.data.store.writer import StoreWriter
 from serfn.policies.base import ChunkPolicy
 from serfn.policies.bundle import save_bundle
 from serfn.policies.flow import FlowPolicyConfig
+from serfn.reports.run_report import write_report
 from serfn.robot.adapters.fake import FakeRobot
 from serfn.robot.clock import ManualClock
-from serfn.runs.demonstrations import compare_with_task, read_demonstrations
+from serfn.runs.demonstrations import compare_with_task, read_demonstrations, write_findings
 from serfn.runs.evaluate import evaluate
 from serfn.sessions.fit import check_fit
 from serfn.training.config import TrainConfig
@@ -271,3 +273,61 @@ def test_a_rate_that_was_asked_for_is_said_and_not_refused() -> None:
         slower(dataclasses.replace(TASK, observation=ObservationSpec(2))), robot, control_hz=20
     )[:1]
     assert "5" in finding.text and "20" in finding.text and not finding.refused
+
+
+def test_an_order_that_was_guessed_is_asked_for() -> None:
+    env = Side(name="the environment", observation=ObservationSpec(3))
+    data = Side(
+        name="the data",
+        observation=ObservationSpec(3, ("arm.0", "arm.1", "door")),
+        guessed_order=("arm", "door"),
+    )
+    (finding,) = compare(data, env, "train")
+    assert finding.refused and """--set 'observations=["arm", "door"]'""" in finding.text
+    named = dataclasses.replace(env, observation=ObservationSpec(3, ("door", "arm.0", "arm.1")))
+    (finding,) = compare(data, named, "train")
+    assert finding.refused and """--set 'observations=["door", "arm"]'""" in finding.text
+    agreed = dataclasses.replace(env, observation=ObservationSpec(3, ("arm.0", "arm.1", "door")))
+    assert compare(data, agreed, "train") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "met", "agree"),
+    [
+        ([0] * 9 + [1], [-1.5] * 10, False),
+        ([0] * 9 + [1], [0] * 9 + [1], True),
+        ([0] * 9 + [1], [0] * 10, True),
+        ([-1] * 9 + [0], [-2] * 10, True),
+        ([1] * 10, [-1] * 10, False),
+    ],
+)
+def test_rewards_of_another_kind_are_said(given: list[float], met: list[float], agree: bool) -> None:
+    sides = [
+        Side(name=name, rewards=RewardKind.of([np.array(values)]))
+        for name, values in (("the demonstrations", given), ("the environment", met))
+    ]
+    found = compare(sides[0], sides[1], "train")
+    assert [one.quantity for one in found] == ([] if agree else ["rewards"])
+    assert not any(one.refused for one in found)
+
+
+def test_chunks_and_decisions_must_fit_the_execution() -> None:
+    policy = Side(name="the policy", chunk_size=8, n_action_steps=6, decision_s=0.12)
+    robot = Side(name="the robot", control_hz=20, lead_steps=3)
+    assert [one.quantity for one in compare(policy, robot, "robot")] == ["chunk"]
+    (latency,) = compare(policy, dataclasses.replace(robot, lead_steps=0), "robot")
+    assert "120 ms" in latency.text and "50 ms" in latency.text and "lead_steps=4" in latency.text
+
+
+def test_actions_in_another_unit_are_seen_by_their_range() -> None:
+    degrees = Side(name="the robot", action=ActionSpec((-90.0,), (90.0,)))
+    (finding,) = compare(Side.of_task("the policy", TASK), degrees, "robot")
+    assert finding.quantity == "action scale" and "90" in finding.text
+
+
+def test_a_report_repeats_what_does_not_agree(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    write_findings(tmp_path, [Finding("time limit", "9 > 8")])
+    write_findings(tmp_path, [Finding("time limit", "9 > 8"), Finding("rewards", "0 & 1")])
+    page = write_report(tmp_path).read_text()
+    assert page.count("9 &gt; 8") == 1 and "0 &amp; 1" in page

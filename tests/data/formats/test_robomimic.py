@@ -77,6 +77,17 @@ def test_demonstrations_come_in_the_order_of_their_numbers(tmp_path: Path) -> No
     assert "success = rewards" in notes and "not read: " in notes and "agentview_depth" in notes
 
 
+def test_the_order_of_several_observations_is_a_guess_unless_it_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "d.hdf5")
+    source = open_robomimic(tmp_path / "d.hdf5")
+    assert len(source.guessed_order) > 1
+    dims = next(source.read()).observations.shape[1]
+    assert len(source.observation_names) == dims
+    named = open_robomimic(tmp_path / "d.hdf5", NameMapping(observations=source.guessed_order[::-1]))
+    assert named.guessed_order == () and len(named.observation_names) == dims
+    assert named.observation_names != source.observation_names
+
+
 def test_a_mask_and_names_choose(tmp_path: Path) -> None:
     content = write(tmp_path / "d.hdf5")
     mapping = NameMapping(subset="train", observations=("robot0_eef_pos",), images=())
