@@ -139,8 +139,9 @@ def imports(tree: ast.AST, name: str | None = None) -> Iterator[tuple[str, str |
 
 def _extra_call(item: ast.withitem) -> ast.Call | None:
     call = item.context_expr
-    known = isinstance(call, ast.Call) and ast.unparse(call.func) == "extra"
-    return call if known and isinstance(call.args[0], ast.Constant) else None
+    if isinstance(call, ast.Call) and ast.unparse(call.func) == "extra":
+        return call if isinstance(call.args[0], ast.Constant) else None
+    return None
 
 
 def test_optional_packages_are_imported_only_where_their_extra_is_named() -> None:

@@ -273,3 +273,21 @@ def test_evaluation_refuses_what_it_cannot_use(
         evaluate(folder / "policy", candidates=4)
     with pytest.raises(ConfigError, match="observations: the policy has"):
         evaluate(folder, env="Pendulum-v1")
+
+
+def test_time_on_the_robot_is_counted_apart_for_training_and_evaluation(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    """An interrupted run counts on where it was."""
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train(make_config(), whole, films=False)
+    train(make_config(), resumed, films=False, stages=("imitation",))
+    train(make_config(), resumed, films=False, resume=True)
+    for folder in (whole, resumed):
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        lines = (folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+        results = [json.loads(line)["result"] for line in lines]
+        minutes = sum(sum(result["lengths"]) / result["control_hz"] / 60 for result in results)
+        assert minutes > 0
+        assert status["evaluation_minutes"] == pytest.approx(minutes, abs=1e-3)
+        assert status["robot_minutes"] > 0

@@ -9,7 +9,6 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
-from rich.progress import TimeRemainingColumn as RemainingColumn
 from rich.text import Text
 
 SHOWN = ("score", "reward", "return", "success", "nll", "td_loss", "loss", "kl", "q_mean")
@@ -28,7 +27,7 @@ class RichProgress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             _RateColumn(),
-            RemainingColumn(compact=True),
+            _LeftColumn(),
             TextColumn("[dim]{task.fields[words]}"),
             console=console,
         )
@@ -134,9 +133,28 @@ def shown_metrics(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {named[name]:.3g}" for name in telling)
 
 
+def _pace(task: Task) -> float | None:
+    """Units per second since the bar began: collecting and evaluating between the updates count."""
+    elapsed = task.finished_time if task.finished else task.elapsed
+    return task.completed / elapsed if elapsed and task.completed else None
+
+
 class _RateColumn(ProgressColumn):
     """Units per second."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+        pace = _pace(task)
+        return Text("" if pace is None else f"{pace:.1f}/s", style="progress.data.speed")
+
+
+class _LeftColumn(ProgressColumn):
+    """Time left at the pace so far."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        pace = _pace(task)
+        if pace is None or task.total is None or task.finished:
+            return Text("")
+        minutes, seconds = divmod(round(max(task.total - task.completed, 0) / pace), 60)
+        return Text(f"{minutes:02d}:{seconds:02d}", style="progress.remaining")

@@ -10,7 +10,7 @@ class Progress(Protocol):
     """Watches a job. Names are those of stages, or of parts such as `demonstrations`."""
 
     def stage_started(self, name: str, total: int) -> None:
-        """Part `name` begins; a resumed run may have done some of its `total` units of work."""
+        """Part `name` begins with `total` units of work to do; a resumed run counts what is left."""
         ...
 
     def advanced(self, name: str, n: int, metrics: Mapping[str, float]) -> None:

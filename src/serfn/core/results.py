@@ -56,6 +56,11 @@ class EvaluationResult:
         return len(self.returns)
 
     @property
+    def minutes(self) -> float:
+        """Time on the robot of all episodes together."""
+        return sum(self.lengths) / self.control_hz / 60
+
+    @property
     def mean_score(self) -> float:
         """Mean score over the episodes."""
         return statistics.fmean(self.scores)

@@ -211,7 +211,9 @@ def _cost(record: RunRecord) -> str:
     order = sorted(seconds, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
     rows = [(stage_words(name), duration(float(seconds[name]))) for name in order]
     rows.append(("All computing", duration(sum(map(float, seconds.values())))))
-    rows.append(("Robot time", duration(60 * float(record.status.get("robot_minutes", 0.0)))))
+    rows.append(("Robot time of training", duration(60 * float(record.status.get("robot_minutes", 0.0)))))
+    evaluated = sum(point.result.minutes for point in record.evaluations)
+    rows.append(("Robot time of evaluation", duration(60 * evaluated)))
     lines = (f"<tr><th scope='row'>{escape(name)}</th><td>{value}</td></tr>" for name, value in rows)
     return f"<table class='plain'>{''.join(lines)}</table>"
 

@@ -155,6 +155,8 @@ class StageLog:
         self._control_hz = control_hz
         self._progress = progress
         self._name = name
+        self.evaluation_minutes = 0.0
+        """Minutes of evaluation episodes so far; they are not part of `robot_minutes`."""
         self._shown = 0
         self._clock = time.monotonic()
 
@@ -168,9 +170,9 @@ class StageLog:
         self._clock = time.monotonic()
 
     def started(self, stage: str, updates: int, done: int = 0) -> None:
-        """A stage begins; of its `updates` those that are `done` are not shown again."""
+        """A stage begins; of its `updates` only those not `done` yet count for pace and time left."""
         self._shown = done
-        self._progress.stage_started(stage, updates)
+        self._progress.stage_started(stage, max(updates - done, 0))
 
     def report(self, means: Mapping[str, float]) -> None:
         """Write the metrics of a stage and where it stands."""
@@ -210,6 +212,7 @@ class StageLog:
                 "complete": complete,
                 "seconds": {name: round(value, 3) for name, value in state.seconds.items()},
                 "robot_minutes": self.robot_minutes,
+                "evaluation_minutes": round(self.evaluation_minutes, 3),
                 "episodes": state.episodes,
                 "updates": state.updates,
             }

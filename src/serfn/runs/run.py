@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serfn.core.agreement import compare
 from serfn.core.config import to_dict
@@ -128,6 +129,9 @@ class Run:
                     "the ones of the run, or choose a new run folder"
                 )
             self.log.truncate(extra["position"], self.state.updates)
+            self.stages.evaluation_minutes = sum(
+                EvaluationResult.from_dict(row["result"]).minutes for row in _evaluation_rows(self.folder)
+            )
             self.progress.note(f"resumed in stage {self.state.stage} at update {self.state.step}")
         complete = False
         self.stages.begin()
@@ -144,7 +148,7 @@ class Run:
         self._save_policy()
         return RunResult(
             self.folder,
-            _final_evaluations(self.folder / "evaluations.jsonl"),
+            _final_evaluations(self.folder),
             tuple(self.state.gates),
             target(self.session.store.root, "best"),
         )
@@ -176,6 +180,7 @@ class Run:
             self.state.updates,
         )
         self._latest = result
+        self.stages.evaluation_minutes += result.minutes
         self.stages.count_seconds()
         self.progress.advanced(stage, 0, {"score": result.mean_score})
         if final and stage == "imitation" and self.films:
@@ -220,7 +225,7 @@ class Run:
 
     def _started(self, stage: StageName, updates: int) -> None:
         self._latest = None
-        self.stages.started(stage, updates)
+        self.stages.started(stage, updates, done=self.state.step)
 
     def _finished(self, stage: StageName) -> None:
         self.progress.stage_finished(
@@ -243,8 +248,12 @@ class Run:
         save_bundle(self.folder / "policy", actor.policy, self.task, metadata)
 
 
-def _final_evaluations(path: Path) -> dict[str, EvaluationResult]:
-    if not path.is_file():
-        return {}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _final_evaluations(folder: Path) -> dict[str, EvaluationResult]:
+    rows = _evaluation_rows(folder)
     return {row["stage"]: EvaluationResult.from_dict(row["result"]) for row in rows if row["final"]}
+
+
+def _evaluation_rows(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "evaluations.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
