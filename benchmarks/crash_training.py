@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from forking import start_child
 
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.episode import Episode, EpisodeBuilder
 from serfn.data.formats.npz import save_npz
 from serfn.data.store.check import check_store
@@ -79,7 +79,7 @@ def make_config(demos: Path) -> TrainConfig:
         demos=demos,
         chunk_size=4,
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=2, width=16), encoder_width=16, encoder_depth=1),
-        critic=CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
+        critic=MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
         imitation=ImitationConfig(steps=40, batch_size=16),
         critic_warmup=CriticWarmupConfig(steps=24, batch_size=8),
         offline=OfflineConfig(steps=24, batch_size=8),

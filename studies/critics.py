@@ -31,7 +31,6 @@ from serfn.runs.evaluate import load_actor
 from serfn.training.agent import Agent
 from serfn.training.build import fit_statistics, make_agent, make_demonstration_replay, make_replay
 from serfn.training.config import TrainConfig
-from serfn.training.losses import candidate_values
 from serfn.training.rewards import learning_rewards
 
 LONG = ("agent.discount=0.9936", "rewards.scale=12.5")
@@ -93,11 +92,11 @@ def outcomes(
         replay.add(taught)
         batch = agent.tensors(replay.windows(np.arange(episode.length)))
         with torch.no_grad():
-            values = agent.critic.value(batch.obs, batch.actions, batch.valid).mean(0)
+            values = agent.critic.value(batch.obs, batch.actions, batch.valid)
             own = agent.policy.sample_candidates(
                 batch.obs, OWN_CHUNKS, temperature=config.online.acting.temperature, generator=agent.generator
             )
-            state_values = candidate_values(agent.critic, batch.obs, own).mean((0, 2)).numpy()
+            state_values = agent.critic.candidate_values(batch.obs, own).mean(1).numpy()
         weighted = np.append(0.0, np.cumsum(taught.rewards * discount ** np.arange(episode.length)))
         steps = np.arange(episode.length)
         columns = [values.numpy() - state_values]

@@ -49,7 +49,7 @@ def robot_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from serfn.core.config import to_dict
     from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
-    from serfn.critics.config import CriticConfig
+    from serfn.critics.mlp import MLPCriticConfig
     from serfn.data.episode import Episode
     from serfn.data.formats.npz import save_npz
     from serfn.flows import FlowConfig
@@ -83,7 +83,7 @@ def robot_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         demos=demos,
         chunk_size=4,
         policy=FlowPolicyConfig(flow=flow, encoder_width=16, encoder_depth=1),
-        critic=CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
+        critic=MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
         imitation=ImitationConfig(steps=8, batch_size=16),
         online=OnlineConfig(batch_size=8),
         loop=LoopConfig(report_every=2, checkpoint_every=4),

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.episode import Episode, EpisodeBuilder
 from serfn.data.formats.npz import save_npz
 from serfn.flows import FlowConfig
@@ -80,7 +80,7 @@ def make_config(demos: Path) -> Callable[..., TrainConfig]:
             "policy": FlowPolicyConfig(
                 flow=FlowConfig(couplings=2, width=16), encoder_width=16, encoder_depth=1
             ),
-            "critic": CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
+            "critic": MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
             "imitation": ImitationConfig(steps=8, batch_size=16),
             "critic_warmup": CriticWarmupConfig(steps=4, batch_size=8),
             "offline": OfflineConfig(steps=6, batch_size=8),

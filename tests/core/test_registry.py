@@ -197,7 +197,7 @@ def test_parts_that_are_no_classes() -> None:
             {"engine": {"type": "steam", "valve": "slide"}},
             r"'engine\.valve=slide' is now 'engine\.valve",
         ),
-        ({"engine": {"type": "steam", "stoker": 2}}, r"option 'engine\.stoker' is gone: one stokes by hand"),
+        ({"engine": {"type": "steam", "stoker": 2}}, r"'engine\.stoker' is gone: one stokes by hand"),
         ({"engine": {"type": "petrol"}}, r"'engine\.type=petrol' is now 'engine\.type=diesel'"),
     ],
 )

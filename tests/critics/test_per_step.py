@@ -9,14 +9,15 @@ import torch
 
 from serfn.core.errors import ConfigError
 from serfn.critics.base import ChunkCritic
-from serfn.critics.config import CriticConfig, make_critic
-from serfn.critics.per_step import PerStepCritic
+from serfn.critics.factory import make_critic
+from serfn.critics.mlp import MLPCriticConfig
+from serfn.critics.per_step import PerStepCritic, PerStepCriticConfig
 
 OBS, ACTION, CHUNK = 3, 2, 4
 
 
 def build(chunk: int = CHUNK, n_step: int | None = None) -> ChunkCritic:
-    config = CriticConfig(kind="per_step", width=16, depth=2, n_step=n_step)
+    config = PerStepCriticConfig(width=16, depth=2, n_step=n_step)
     return make_critic(config, OBS, ACTION, chunk, generator=torch.Generator().manual_seed(0))
 
 
@@ -25,7 +26,7 @@ def test_a_chunk_is_worth_what_its_first_action_is() -> None:
     obs = torch.randn(5, OBS, generator=generator)
     actions = torch.rand(5, CHUNK, ACTION, generator=generator, requires_grad=True)
     value = critic.value(obs, actions)
-    assert value.shape == (2, 5)
+    assert value.shape == (5,)
     later = actions.detach().clone()
     later[:, 1:] = -1.0
     torch.testing.assert_close(critic.value(obs, later), value)
@@ -36,7 +37,7 @@ def test_a_chunk_is_worth_what_its_first_action_is() -> None:
 
 
 def test_with_chunks_of_one_step_it_is_the_chunk_critic() -> None:
-    config = CriticConfig(width=16, depth=2)
+    config = MLPCriticConfig(width=16, depth=2)
     chunk = make_critic(config, OBS, ACTION, 1, generator=torch.Generator().manual_seed(0))
     obs, actions = torch.ones(2, OBS), torch.full((2, 1, ACTION), 0.5)
     torch.testing.assert_close(build(chunk=1).value(obs, actions), chunk.value(obs, actions))
@@ -51,8 +52,7 @@ def test_observations_inside_a_window_are_needed_for_short_returns_only() -> Non
     ("make", "message"),
     [
         (lambda: build(n_step=5), "n_step is 5; it must be between 1 and the chunk's 4"),
-        (lambda: CriticConfig(n_step=2), "n_step is 2 for kind 'mlp'"),
-        (lambda: CriticConfig(kind="per_step", n_step=0), "n_step is 0"),
+        (lambda: PerStepCriticConfig(n_step=0), "n_step is 0"),
     ],
 )
 def test_impossible_returns_are_refused(make: Callable[[], object], message: str) -> None:

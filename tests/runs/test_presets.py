@@ -10,6 +10,7 @@ import pytest
 
 from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import ConfigError
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.episode import Episode
 from serfn.data.formats.npz import save_npz
 from serfn.runs.presets import Budget, preset, preset_for_environment, rewards_of
@@ -41,7 +42,11 @@ def test_presets_survive_a_file(budget: Any) -> None:
 def test_the_diagnostic_keeps_its_networks_small() -> None:
     config = preset("diagnostic", "demo")
     assert (config.env, config.plant) == ("serfn/PointObstacle-v0", "field")
-    assert config.chunk_size * 2 == 20 and config.critic.width <= 64
+    assert (
+        config.chunk_size * 2 == 20
+        and isinstance(config.critic, MLPCriticConfig)
+        and config.critic.width <= 64
+    )
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 

@@ -11,7 +11,7 @@ import torch
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.formats.npz import load_npz
 from serfn.data.replay import ChunkReplay
@@ -24,7 +24,7 @@ from serfn.sessions.snapshots import SnapshotStore
 from serfn.sessions.weight_updates import Probes, WeightUpdates
 from serfn.training.acting import BestOfNActor
 
-CRITIC = CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0)
+CRITIC = MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0)
 BOUNDS = (-1.0, 1.0)
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.runs.evaluate import load_actor
 from serfn.sessions.snapshots import SnapshotStore
 from serfn.training.acting import BestOfNActor
 
-CRITIC = CriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0)
+CRITIC = MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0)
 WAIT_S = 600
 """Far more than needed: a busy machine may be slow, never wrong."""
 

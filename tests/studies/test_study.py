@@ -15,7 +15,7 @@ import torch
 
 from serfn.core.config import to_dict
 from serfn.core.errors import ConfigError
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.formats.npz import load_npz
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.reports.study.record import load_study_record
@@ -132,7 +132,7 @@ def test_a_shared_imitation_gives_the_numbers_of_an_own_one(
 ) -> None:
     config = make_config()
     train(config, tmp_path / "own", films=False)
-    other = make_config(critic=CriticConfig(width=24, depth=1, v_min=-1.0, v_max=1.0))
+    other = make_config(critic=MLPCriticConfig(width=24, depth=1, v_min=-1.0, v_max=1.0))
     train(other, tmp_path / "shared", stages=["imitation"], films=False)
     continue_from_imitation(config, tmp_path / "run", tmp_path / "shared")
     train(config, tmp_path / "run", resume=True, films=False)
@@ -148,7 +148,7 @@ def test_what_can_be_shared(make_config: Callable[..., TrainConfig]) -> None:
     config = make_config()
     identity = imitation_identity(config)
     same = [
-        dataclasses.replace(config, critic=CriticConfig(width=8, v_min=-2.0, v_max=2.0)),
+        dataclasses.replace(config, critic=MLPCriticConfig(width=8, v_min=-2.0, v_max=2.0)),
         dataclasses.replace(config, online=dataclasses.replace(config.online, episodes=9)),
         dataclasses.replace(config, agent=dataclasses.replace(config.agent, discount=0.5)),
     ]

@@ -13,13 +13,13 @@ import pytest
 from serfn.core.protocols import ChunkActor
 from serfn.core.results import EvaluationResult
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.episode import Episode
 from serfn.flows import FlowConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.acting import BestOfNActor
 from serfn.training.config import EvaluationConfig, TrainConfig
-from serfn.training.improvement import ImprovementConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 from serfn.training.session import TrainingSession
 from serfn.training.stages.context import LoopConfig
 from serfn.training.stages.critic_warmup import CriticWarmupConfig
@@ -125,7 +125,7 @@ def make_config(**overrides: Any) -> TrainConfig:
     values: dict[str, Any] = {
         "chunk_size": CHUNK,
         "policy": FlowPolicyConfig(flow=FlowConfig(couplings=2, width=24), encoder_width=24, encoder_depth=1),
-        "critic": CriticConfig(width=32, depth=2, v_min=-1.0, v_max=1.0),
+        "critic": MLPCriticConfig(width=32, depth=2, v_min=-1.0, v_max=1.0),
         "imitation": ImitationConfig(steps=24, batch_size=32),
         "critic_warmup": CriticWarmupConfig(steps=16, batch_size=16),
         "offline": OfflineConfig(steps=24, batch_size=16),
@@ -135,7 +135,7 @@ def make_config(**overrides: Any) -> TrainConfig:
             updates_per_round=12,
             batch_size=16,
             evaluate_every=2,
-            improvement=ImprovementConfig(target_divergence=0.3),
+            improvement=RegularizedConfig(target_kl=0.3),
         ),
         "loop": LoopConfig(report_every=4, checkpoint_every=12),
         "evaluation": EvaluationConfig(),

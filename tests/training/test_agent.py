@@ -11,15 +11,14 @@ import torch
 from serfn.cli.overrides import override
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
-from serfn.critics.config import CriticConfig
 from serfn.data.episode import Episode
 from serfn.training.agent import Agent, AgentConfig
 from serfn.training.batch import TensorBatch
 from serfn.training.build import fit_statistics, make_agent, make_demonstration_replay
 from serfn.training.config import TrainConfig
-from serfn.training.improvement import ImprovementConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 
-ADAPTIVE = ImprovementConfig(strength=0.1, target_divergence=0.3)
+ADAPTIVE = RegularizedConfig(coefficient=0.1, target_kl=0.3)
 
 
 @pytest.fixture
@@ -71,10 +70,10 @@ def test_a_step_that_is_not_finite_changes_nothing(make: Callable[..., Any], ste
         "policy": lambda b: agent.policy_step(b, b, ADAPTIVE),
     }[step]
     update(batch)
-    before = torch.cat([weights(agent.policy), weights(agent.critic), agent.strength.view(1)])
+    before = torch.cat([weights(agent.policy), weights(agent.critic), agent.coefficient.view(1)])
     update(spoiled(batch))
     update(spoiled(batch))
-    after = torch.cat([weights(agent.policy), weights(agent.critic), agent.strength.view(1)])
+    after = torch.cat([weights(agent.policy), weights(agent.critic), agent.coefficient.view(1)])
     torch.testing.assert_close(after, before, rtol=0, atol=0)
     assert (agent.skipped_in_a_row, agent.skipped) == (2, 2)
     update(batch)
@@ -82,14 +81,14 @@ def test_a_step_that_is_not_finite_changes_nothing(make: Callable[..., Any], ste
     assert torch.isfinite(weights(agent.policy)).all()
 
 
-def test_strength_adapts_only_when_asked(make: Callable[..., Any]) -> None:
+def test_the_coefficient_adapts_only_when_asked(make: Callable[..., Any]) -> None:
     agent, batch = make()
     agent.freeze_reference(0.1)
-    agent.policy_step(batch, batch, ImprovementConfig(strength=0.1))
-    assert agent.strength.item() == pytest.approx(0.1)
-    # The policy has hardly moved, so the anchor may loosen.
+    agent.policy_step(batch, batch, RegularizedConfig(coefficient=0.1))
+    assert agent.coefficient.item() == pytest.approx(0.1)
+    # The policy has hardly moved, so the penalty may loosen.
     agent.policy_step(batch, batch, ADAPTIVE)
-    assert agent.strength.item() < 0.1
+    assert agent.coefficient.item() < 0.1
 
 
 def test_policy_step_leaves_critic_and_reference_alone(make: Callable[..., Any]) -> None:
@@ -135,19 +134,18 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"strength": -1.0},
-        {"anchor": "nll", "target_divergence": 0.3},
-        {"target_divergence": 0.0},
-        {"target_divergence": 0.3, "strength": 100.0},
-        {"sample_fraction": 1.0},
-        {"own_samples": 1},
+        {"coefficient": -1.0},
+        {"penalty": "nll", "target_kl": 0.3},
+        {"target_kl": 0.0},
+        {"target_kl": 0.3, "coefficient": 100.0},
+        {"mpo_samples": 1},
         {"baseline_samples": 0},
         {"temperature": 0.0},
     ],
 )
 def test_impossible_improvements_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        ImprovementConfig(**options)
+        RegularizedConfig(**options)
 
 
 @pytest.mark.gpu
@@ -162,19 +160,11 @@ def test_updates_run_on_cuda(make: Callable[..., Any]) -> None:
     assert weights(agent.policy).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("critic", "steps", "words"),
-    [
-        ("mlp", 3, "fewer than the chunk_size"),
-        ("transformer", 16, "set return_steps to none"),
-        ("mlp", 0, "at least"),
-    ],
-)
-def test_returns_that_the_critic_cannot_learn_from_are_refused(critic: str, steps: int, words: str) -> None:
+@pytest.mark.parametrize(("steps", "words"), [(3, "fewer than the chunk_size"), (0, "at least")])
+def test_returns_that_the_critic_cannot_learn_from_are_refused(steps: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         TrainConfig(
             chunk_size=4,
-            critic=CriticConfig(kind=critic, v_min=-1.0, v_max=1.0),  # pyright: ignore[reportArgumentType]
             agent=AgentConfig(return_steps=steps),
         )
 

@@ -12,7 +12,8 @@ import torch
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
+from serfn.critics.per_step import PerStepCriticConfig
 from serfn.policies import (
     DeterministicConfig,
     DistilledFlowConfig,
@@ -24,31 +25,27 @@ from serfn.policies import (
 from serfn.training.acting import ActingConfig
 from serfn.training.build import make_agent
 from serfn.training.config import TrainConfig
-from serfn.training.improvement import (
-    CloningConfig,
-    FqlConfig,
-    Improvement,
-    ImprovementConfig,
-    SacConfig,
-    Td3BcConfig,
-)
+from serfn.training.improvements.base import ImprovementConfig
+from serfn.training.improvements.bc import BcConfig
+from serfn.training.improvements.fql import FqlConfig
+from serfn.training.improvements.regularized import RegularizedConfig
+from serfn.training.improvements.sac import SacConfig
+from serfn.training.improvements.td3_bc import Td3BcConfig
 from serfn.training.stages.critic_warmup import CriticWarmupConfig
 from serfn.training.stages.imitation import ImitationConfig
 from serfn.training.stages.offline import OfflineConfig
 from serfn.training.stages.online import AlarmConfig, OnlineConfig
 
-pytestmark = pytest.mark.slow
-
-STEP_CRITIC = CriticConfig(kind="per_step", n_step=2, width=16, depth=1, v_min=-1.0, v_max=1.0)
-CHUNK_CRITIC = CriticConfig(width=16, depth=1, v_min=-1.0, v_max=1.0)
+STEP_CRITIC = PerStepCriticConfig(n_step=2, width=16, depth=1, v_min=-1.0, v_max=1.0)
+CHUNK_CRITIC = MLPCriticConfig(width=16, depth=1, v_min=-1.0, v_max=1.0)
 ALARMS, NO_DENSITY = AlarmConfig(), AlarmConfig(max_kl=None)
 PAIRS = {
     "sac": (GaussianConfig(width=8), SacConfig(), CHUNK_CRITIC, ALARMS),
     "td3_bc": (DeterministicConfig(width=8), Td3BcConfig(), CHUNK_CRITIC, NO_DENSITY),
     "fql": (DistilledFlowConfig(steps=2, width=8), FqlConfig(), CHUNK_CRITIC, NO_DENSITY),
-    "qc": (FlowMatchingConfig(steps=2, width=8), CloningConfig(), CHUNK_CRITIC, NO_DENSITY),
-    "mixture": (GaussianMixtureConfig(width=8), ImprovementConfig(), CHUNK_CRITIC, ALARMS),
-    "n-step": (GaussianConfig(width=8), ImprovementConfig(), STEP_CRITIC, ALARMS),
+    "qc": (FlowMatchingConfig(steps=2, width=8), BcConfig(), CHUNK_CRITIC, NO_DENSITY),
+    "mixture": (GaussianMixtureConfig(width=8), RegularizedConfig(), CHUNK_CRITIC, ALARMS),
+    "n-step": (GaussianConfig(width=8), RegularizedConfig(), STEP_CRITIC, ALARMS),
 }
 
 
@@ -129,5 +126,11 @@ def test_an_alarm_on_the_divergence_needs_a_density(
 
 
 def test_the_improvement_of_a_stage_is_told_by_its_type() -> None:
-    kinds: list[Improvement] = [ImprovementConfig(), SacConfig(), Td3BcConfig(), FqlConfig(), CloningConfig()]
-    assert [kind.type for kind in kinds] == ["anchored", "sac", "td3_bc", "fql", "cloning"]
+    kinds: list[ImprovementConfig] = [
+        RegularizedConfig(),
+        SacConfig(),
+        Td3BcConfig(),
+        FqlConfig(),
+        BcConfig(),
+    ]
+    assert [kind.type for kind in kinds] == ["regularized", "sac", "td3_bc", "fql", "bc"]

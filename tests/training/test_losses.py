@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 
 from serfn.critics.base import ChunkCritic
-from serfn.critics.config import CriticConfig, make_critic
 from serfn.critics.heads import ScalarHead
+from serfn.critics.targets import Aggregation
 from serfn.flows import FlowConfig
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
 from serfn.training import losses
 from serfn.training.batch import TensorBatch
-from serfn.training.improvement import ImprovementConfig, improvement_loss
+from serfn.training.improvements.regularized import (
+    RegularizedConfig,
+    advantage_weighted,
+    mpo,
+    q_gradient_kl,
+    q_gradient_nll,
+)
 
 CHUNK, ACTION = 2, 2
 DIMENSIONS = CHUNK * ACTION
@@ -26,8 +32,8 @@ DIMENSIONS = CHUNK * ACTION
 class SumCritic(ChunkCritic):
     """Q is the sum of the chunk's actions; the second member says 1 more."""
 
-    def __init__(self) -> None:
-        super().__init__(1, ACTION, CHUNK, ensemble=2, head=ScalarHead())
+    def __init__(self, aggregate: Aggregation = "mean") -> None:
+        super().__init__(1, ACTION, CHUNK, ensemble=2, head=ScalarHead(), aggregate=aggregate)
         self.offset = torch.nn.Parameter(torch.tensor([0.0, 1.0]))
 
     def forward(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -87,7 +93,7 @@ def test_divergence_of_gaussians_agrees_with_the_closed_form() -> None:
     policy, reference = gaussian_policy(0.3, 0.4), gaussian_policy(0.0, 0.6)
     obs = torch.zeros(200_000, 1, dtype=torch.float64)
     with torch.no_grad():
-        actions, divergence = losses.sample_with_divergence(policy, reference, obs, generator())
+        actions, divergence = losses.sample_with_kl(policy, reference, obs, generator())
     expected = math.log(0.6 / 0.4) + (0.4**2 + 0.3**2) / (2 * 0.6**2) - 0.5
     error = divergence.std().item() / math.sqrt(len(obs))
     assert abs(divergence.mean().item() - expected) < 4 * error
@@ -96,16 +102,16 @@ def test_divergence_of_gaussians_agrees_with_the_closed_form() -> None:
 
 def test_divergence_from_itself_is_zero_sample_by_sample() -> None:
     policy = gaussian_policy(0.3, 0.4)
-    divergence = losses.sample_with_divergence(policy, policy, torch.zeros(8, 1).double(), generator())[1]
+    divergence = losses.sample_with_kl(policy, policy, torch.zeros(8, 1).double(), generator())[1]
     torch.testing.assert_close(divergence, torch.zeros(8, dtype=torch.float64))
 
 
 def test_q_gradient_kl_is_minus_value_plus_scaled_divergence() -> None:
     policy, reference = gaussian_policy(0.3, 0.4), gaussian_policy(0.0, 0.6)
     data = batch(torch.zeros(16, CHUNK, ACTION))
-    strength = torch.tensor(0.25)
-    loss, metrics = losses.q_gradient_kl(
-        policy, reference, SumCritic(), data, strength=strength, how="mean", generator=generator()
+    coefficient = torch.tensor(0.25)
+    loss, metrics = q_gradient_kl(
+        policy, reference, SumCritic(), data, coefficient=coefficient, generator=generator()
     )
     u = 0.3 + 0.4 * torch.randn(16, CHUNK, ACTION, dtype=torch.float64, generator=generator())
     value = u.tanh().sum((1, 2)).mean() + 0.5
@@ -117,13 +123,12 @@ def test_q_gradient_kl_is_minus_value_plus_scaled_divergence() -> None:
 
 def test_q_gradient_kl_moves_the_policy_and_never_the_critic() -> None:
     policy, critic = gaussian_policy(0.0, 0.5), SumCritic()
-    loss, _ = losses.q_gradient_kl(
+    loss, _ = q_gradient_kl(
         policy,
         gaussian_policy(0.0, 0.5),
         critic,
         batch(torch.zeros(4, CHUNK, ACTION)),
-        strength=torch.tensor(0.1),
-        how="min",
+        coefficient=torch.tensor(0.1),
         generator=generator(),
     )
     loss.backward(inputs=list(policy.parameters()))
@@ -134,8 +139,8 @@ def test_q_gradient_kl_moves_the_policy_and_never_the_critic() -> None:
 def test_q_gradient_nll_adds_the_likelihood_of_demonstrations() -> None:
     policy, noise = gaussian_policy(0.0, 0.5), generator()
     data, demonstrations = batch(torch.zeros(4, CHUNK, ACTION)), batch(torch.full((3, CHUNK, ACTION), 0.4))
-    loss, metrics = losses.q_gradient_nll(
-        policy, SumCritic(), data, demonstrations, strength=torch.tensor(0.5), how="mean", generator=noise
+    loss, metrics = q_gradient_nll(
+        policy, SumCritic(), data, demonstrations, coefficient=torch.tensor(0.5), generator=noise
     )
     nll, _ = losses.imitation_loss(policy, demonstrations, generator=generator())
     torch.testing.assert_close(loss, -metrics["policy/q_mean"] + 0.5 * nll)
@@ -144,14 +149,12 @@ def test_q_gradient_nll_adds_the_likelihood_of_demonstrations() -> None:
 def test_advantage_weights_favour_better_chunks_at_the_wanted_sample_size() -> None:
     policy = gaussian_policy(0.0, 0.5)
     actions = torch.linspace(-0.8, 0.8, 16, dtype=torch.float64).view(16, 1, 1).expand(16, CHUNK, ACTION)
-    loss, metrics = losses.advantage_weighted_likelihood(
+    loss, metrics = advantage_weighted(
         policy,
         SumCritic(),
         batch(actions),
         baseline_samples=2,
-        sample_fraction=0.25,
         temperature=0.5,
-        how="mean",
         generator=generator(),
     )
     obs = torch.zeros(16, 1).double()
@@ -172,15 +175,13 @@ def test_calm_chunks_of_no_advantage_move_the_policy_unless_the_likelihood_is_th
     policy, critic, drawn_at = gaussian_policy(0.0, 0.5), SumCritic(), 0.5
     obs = torch.zeros(20_000, 1, dtype=torch.float64)
     actions = policy.sample(obs, temperature=drawn_at, generator=generator()).detach()
-    critic.value = lambda obs, actions, valid=None: actions.new_zeros(2, len(actions))
-    loss, _ = losses.advantage_weighted_likelihood(
+    critic.values = lambda obs, actions, valid=None: actions.new_zeros(2, len(actions))
+    loss, _ = advantage_weighted(
         policy,
         critic,
         batch(actions),
         baseline_samples=1,
-        sample_fraction=0.25,
         temperature=temperature,
-        how="mean",
         generator=generator(),
     )
     loss.backward(inputs=list(policy.parameters()))
@@ -189,38 +190,34 @@ def test_calm_chunks_of_no_advantage_move_the_policy_unless_the_likelihood_is_th
     assert (gradients.abs().max() > 0.1) == moves
 
 
-def test_weighted_own_samples_is_the_softmax_average_of_log_densities() -> None:
+def test_mpo_is_the_softmax_average_of_log_densities() -> None:
     policy, proposal = gaussian_policy(0.1, 0.5), gaussian_policy(0.0, 0.7)
     data = batch(torch.zeros(3, CHUNK, ACTION))
-    loss, metrics = losses.weighted_own_samples(
-        policy, proposal, SumCritic(), data, samples=8, sample_fraction=0.5, how="mean", generator=generator()
-    )
+    loss, metrics = mpo(policy, proposal, SumCritic(), data, samples=8, generator=generator())
     actions = proposal.sample_candidates(data.obs, 8, generator=generator())
     weights = torch.softmax(actions.sum((2, 3)) / metrics["policy/temperature"], 1)
     log_prob = policy.log_prob_candidates(data.obs, actions) / DIMENSIONS
     torch.testing.assert_close(loss, -(weights * log_prob).sum(1).mean())
 
 
-@pytest.mark.parametrize("operator", ["q_gradient", "advantage_weighted", "own_samples"])
-@pytest.mark.parametrize("anchor", ["kl", "nll"])
-def test_every_operator_works_with_every_anchor(operator: str, anchor: str) -> None:
-    config = ImprovementConfig(operator=operator, anchor=anchor)  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("operator", ["q_gradient", "advantage_weighted", "mpo"])
+@pytest.mark.parametrize("penalty", ["kl", "nll"])
+def test_every_operator_works_with_every_penalty(operator: str, penalty: str) -> None:
+    config = RegularizedConfig(operator=operator, penalty=penalty)  # pyright: ignore[reportArgumentType]
     data = batch(torch.rand(8, CHUNK, ACTION, generator=generator()) - 0.5)
     policy = gaussian_policy(0.0, 0.5)
-    loss, metrics = improvement_loss(
-        config,
+    loss, metrics = config.loss(
         policy,
         gaussian_policy(0.1, 0.5),
         SumCritic(),
         data,
         data,
-        strength=torch.tensor(0.1),
-        how="mean",
+        coefficient=torch.tensor(0.1),
         generator=generator(),
     )
     loss.backward(inputs=list(policy.parameters()))
     assert loss.ndim == 0 and torch.isfinite(loss)
-    assert ("policy/kl" if anchor == "kl" else "policy/nll") in metrics
+    assert ("policy/kl" if penalty == "kl" else "policy/nll") in metrics
     assert not any(value.requires_grad for value in metrics.values())
 
 
@@ -233,7 +230,6 @@ def targets_of(data: TensorBatch, bounds: tuple[float, float]) -> Tensor:
         discount=0.5,
         candidates=1,
         temperature=0.0,
-        how="mean",
         bounds=bounds,
         generator=generator(),
     )
@@ -283,7 +279,7 @@ def test_best_of_takes_the_candidate_that_the_critic_prefers() -> None:
     policy = gaussian_policy(0.0, 0.5)
     obs = torch.zeros(5, 1, dtype=torch.float64)
     candidates = policy.sample_candidates(obs, 6, generator=generator())
-    actions, values = losses.best_of(policy, SumCritic(), obs, 6, 1.0, "min", generator())
+    actions, values = losses.best_of(policy, SumCritic("min"), obs, 6, 1.0, generator())
     sums = candidates.sum((2, 3))
     torch.testing.assert_close(values, sums.amax(1))
     torch.testing.assert_close(actions.sum((1, 2)), sums.amax(1))
@@ -297,19 +293,6 @@ def test_critic_loss_is_the_mean_squared_error_over_members() -> None:
     assert loss.item() == pytest.approx((0.4**2 + 0.0**2 + 1.4**2 + 1.0**2) / 4)
     assert metrics["critic/td_loss"].item() == pytest.approx(loss.item())
     assert metrics["critic/q_max"].item() == pytest.approx(1.4)
-
-
-def test_prefix_critic_ignores_prefixes_behind_the_end() -> None:
-    config = CriticConfig(kind="transformer", width=8, depth=1, attention_heads=2, v_min=-1.0, v_max=1.0)
-    critic = make_critic(config, 1, ACTION, CHUNK, generator=generator()).double()
-    valid = torch.tensor([[True, True], [True, False]])
-    data = batch(torch.zeros(2, CHUNK, ACTION), valid)
-    targets = torch.tensor([[0.1, 0.2], [0.3, 0.0]], dtype=torch.float64)
-    behind = targets.clone()
-    behind[1, 1] = 1e6
-    torch.testing.assert_close(
-        losses.critic_loss(critic, data, targets)[0], losses.critic_loss(critic, data, behind)[0]
-    )
 
 
 def test_joined_batches_keep_every_field() -> None:

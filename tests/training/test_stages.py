@@ -13,12 +13,11 @@ import torch
 
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.results import EvaluationResult
-from serfn.critics.config import CriticConfig
 from serfn.data.episode import Episode
 from serfn.training.acting import ActingConfig
 from serfn.training.agent import AgentConfig
 from serfn.training.config import TrainConfig
-from serfn.training.improvement import ImprovementConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 from serfn.training.session import TrainingSession
 from serfn.training.stages import base
 from serfn.training.stages.context import LoopConfig, TrainingDivergedError
@@ -205,7 +204,7 @@ def test_stages_can_be_run_one_by_one(
 def test_four_stages_improve_the_return(
     surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    improvement = ImprovementConfig(operator="advantage_weighted", strength=0.1)
+    improvement = RegularizedConfig(operator="advantage_weighted", coefficient=0.1)
     config = toy_config(
         agent=AgentConfig(discount=0.8, policy_learning_rate=1e-3, polyak=0.02, critic_learning_rate=1e-3),
         imitation=ImitationConfig(steps=300, batch_size=64, learning_rate=3e-3),
@@ -498,37 +497,6 @@ def test_learning_rates_decay_over_the_offline_stage_and_within_every_online_rou
     assert offline[[0, 12]] == pytest.approx(np.array([[1.0] * 2, [0.525] * 2]))
     assert online[[0, 6, 12, 18, 24]] == pytest.approx(np.array([[1.0] * 2, [0.525] * 2] * 2 + [[1.0] * 2]))
     assert (np.diff(offline[:, 0]) < 0).all() and (np.diff(online[:12, 1]) < 0).all()
-
-
-@pytest.mark.parametrize("operator", ["advantage_weighted", "own_samples"])
-@pytest.mark.parametrize("anchor", ["kl", "nll"])
-def test_other_operators_run_through_all_stages(
-    operator: Any, anchor: Any, surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
-    improvement = ImprovementConfig(operator=operator, anchor=anchor, strength=0.1)
-    config = toy_config(
-        offline=OfflineConfig(steps=6, batch_size=16, improvement=improvement),
-        online=OnlineConfig(
-            episodes=8,
-            episodes_per_round=4,
-            updates_per_round=6,
-            batch_size=16,
-            policy_delay_rounds=0,
-            improvement=improvement,
-        ),
-    )
-    session = surroundings.make_session(config, tmp_path)
-    session.run()
-    assert session.context.agent.skipped == 0
-
-
-def test_a_transformer_critic_learns_from_every_prefix(
-    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
-    critic = CriticConfig(kind="transformer", head="hl_gauss", width=16, depth=1, v_min=-1.0, v_max=1.0)
-    session = surroundings.make_session(toy_config(critic=critic), tmp_path)
-    session.run()
-    assert session.context.agent.skipped == 0
 
 
 def test_imitation_of_successes_leaves_failed_demonstrations_to_the_critic(

@@ -46,9 +46,8 @@ def from_dict(cls: type[ConfigT], mapping: Mapping[str, Any], path: str = "") ->
 
     A class may say what its options were called before, `RENAMED: ClassVar[Mapping[str, str]]`, from the
     former name to the present one; a present name with dots is a path from the top of the configuration. A
-    value that has another name now is written `"option=value"` on both sides. `REMOVED` maps the name of an
-    option that is gone to what is done instead. Both are for the error message alone: the former name is
-    refused.
+    value that has another name now is written `"option=value"` on both sides. `REMOVED` maps what is gone, in
+    the same way, to what is done instead. Both are for the error message alone: the former name is refused.
 
     Args:
         cls: Dataclass to build.
@@ -212,8 +211,9 @@ def _refuse_former(cls: type[Any], key: str, value: Any, path: str) -> None:
             present = present if "." in present.partition("=")[0] else _join(path, present)
             raise ConfigError(f"'{_join(path, former)}' is now '{present}'; use that name")
     removed: Mapping[str, str] = getattr(cls, "REMOVED", {})
-    if key in removed:
-        raise ConfigError(f"option '{_join(path, key)}' is gone: {removed[key]}")
+    for former in (key, f"{key}={value}"):
+        if former in removed:
+            raise ConfigError(f"'{_join(path, former)}' is gone: {removed[former]}")
 
 
 def _tagged(candidates: list[Any], value: Mapping[str, Any], path: str) -> list[Any]:

@@ -3,15 +3,78 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from serfn.core.errors import ConfigError
+from serfn.core.registry import PartConfig
 from serfn.critics.heads import ValueHead
 from serfn.critics.residuals import ChunkResiduals
+from serfn.critics.targets import Aggregation, aggregate
 
 OBSERVATION_CLIP = 5.0
 """Normalised observations are clipped to ± this: a sensor spike must not drive the value off the data."""
+
+
+@dataclass(frozen=True)
+class CriticConfig(
+    PartConfig,
+    ABC,
+    kind="critics",
+    ours={
+        "mlp": "serfn.critics.mlp:MLPCriticConfig",
+        "per_step": "serfn.critics.per_step:PerStepCriticConfig",
+    },
+    default="mlp",
+):
+    """Configuration of a chunk critic; the key `type` tells them apart in files.
+
+    A critic of one's own is a frozen dataclass derived from this class, and a `ChunkCritic` that it builds.
+
+    Attributes:
+        v_min: Least possible value of any chunk, to which targets are clipped; None if unknown.
+        v_max: Greatest possible value of any chunk; None if unknown.
+        aggregate: How the values of the ensemble become one, in targets, improvement and acting.
+
+    Raises:
+        ConfigError: The bounds are not ordered.
+    """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"kind": "type"}
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "attention_heads": "there is no transformer critic any more; leave it out",
+        "type=transformer": "there is no transformer critic any more; use 'mlp'",
+    }
+
+    v_min: float | None = None
+    v_max: float | None = None
+    aggregate: Aggregation = "mean"
+
+    def __post_init__(self) -> None:
+        if self.v_min is not None and self.v_max is not None and not self.v_min < self.v_max:
+            raise ConfigError(
+                f"critic v_min {self.v_min} is not below v_max {self.v_max}; swap or correct them"
+            )
+
+    @abstractmethod
+    def build(
+        self, obs_dim: int, action_dim: int, chunk_size: int, *, generator: torch.Generator
+    ) -> ChunkCritic:
+        """Return the critic, on the CPU and in float32.
+
+        Args:
+            obs_dim: Size of an observation.
+            action_dim: Size of an action.
+            chunk_size: Steps of a chunk.
+            generator: Source of the initial weights.
+
+        Raises:
+            ValueError: The architecture does not fit these sizes.
+        """
 
 
 class EnsembleLinear(nn.Module):
@@ -52,19 +115,24 @@ class ChunkCritic(nn.Module, ABC):
         chunk_size: Steps of a chunk.
         ensemble: Number of independent members.
         head: Meaning of the outputs.
+        aggregate: How the values of the members become one.
 
     Raises:
         ValueError: A size is below 1.
     """
 
-    supervises_prefixes: bool = False
-    """Whether the critic values every prefix of a chunk and is trained on `prefix_targets`."""
-
     obs_mean: Tensor
     obs_std: Tensor
 
     def __init__(
-        self, obs_dim: int, action_dim: int, chunk_size: int, *, ensemble: int, head: ValueHead
+        self,
+        obs_dim: int,
+        action_dim: int,
+        chunk_size: int,
+        *,
+        ensemble: int,
+        head: ValueHead,
+        aggregate: Aggregation = "mean",
     ) -> None:
         super().__init__()
         for name, value in (
@@ -80,6 +148,7 @@ class ChunkCritic(nn.Module, ABC):
         self.chunk_size = chunk_size
         self.ensemble = ensemble
         self.head = head
+        self.aggregate: Aggregation = aggregate
         self.register_buffer("obs_mean", torch.zeros(obs_dim, dtype=torch.float32))
         self.register_buffer("obs_std", torch.ones(obs_dim, dtype=torch.float32))
         self.residuals: ChunkResiduals | None = None
@@ -92,7 +161,7 @@ class ChunkCritic(nn.Module, ABC):
     @property
     def needs_window_observations(self) -> bool:
         """Whether targets need observations inside a window, and not only the one after it."""
-        return self.supervises_prefixes or self.target_steps < self.chunk_size
+        return self.target_steps < self.chunk_size
 
     @abstractmethod
     def forward(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -107,9 +176,18 @@ class ChunkCritic(nn.Module, ABC):
             `[ensemble, batch, head.size]`.
         """
 
-    def value(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return values `[ensemble, batch]`; arguments as in `forward`."""
+    def values(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the values of all members, `[ensemble, batch]`; arguments as in `forward`."""
         return self.head.mean(self(obs, actions, valid))
+
+    def value(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the ensemble's one value of each chunk, `[batch]`; arguments as in `forward`."""
+        return aggregate(self.values(obs, actions, valid), self.aggregate)
+
+    def candidate_values(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Return values `[batch, count]` of chunks `[batch, count, chunk, action]`, several per state."""
+        count = actions.shape[1]
+        return self.value(obs.repeat_interleave(count, 0), actions.flatten(0, 1)).unflatten(0, (-1, count))
 
     def set_normalization(self, mean: Tensor, std: Tensor) -> None:
         """Set mean and standard deviation of the raw observations, `[obs]` each.

@@ -3,16 +3,90 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from serfn.critics.base import ChunkCritic, EnsembleLinear
-from serfn.critics.heads import ValueHead
+from serfn.core.errors import ConfigError
+from serfn.critics.base import ChunkCritic, CriticConfig, EnsembleLinear
+from serfn.critics.heads import HLGaussHead, ScalarHead, ValueHead
+from serfn.critics.targets import Aggregation
 
 _OUTPUT_GAIN = 0.1
+
+
+@dataclass(frozen=True)
+class MLPCriticConfig(CriticConfig):
+    """Configuration of an `MLPChunkCritic`.
+
+    Attributes:
+        head: `scalar` regresses by squared error; `hl_gauss` classifies between `v_min` and `v_max`.
+        ensemble: Number of independent members.
+        width: Hidden units per layer.
+        depth: Hidden layers.
+        residual_gain: Read what a linear regression on the observation leaves of a chunk, in units of its
+            spread times this (`ChunkResiduals`): for commands that are absolute targets. 0.1 is usual; with 1
+            the critic learns the noise of every dimension. None reads chunks as they are.
+        bins: Classes of the `hl_gauss` head.
+
+    Raises:
+        ConfigError: A size is out of range, the bounds are not ordered, or `hl_gauss` lacks them.
+    """
+
+    head: Literal["scalar", "hl_gauss"] = "scalar"
+    ensemble: int = 2
+    width: int = 192
+    depth: int = 3
+    residual_gain: float | None = None
+    bins: int = 101
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("ensemble", "width", "depth"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"critic {name} is {getattr(self, name)}; it must be at least 1")
+        if self.residual_gain is not None and not self.residual_gain > 0:
+            raise ConfigError(
+                f"critic residual_gain is {self.residual_gain}; it must be above 0 (0.1 is usual), or none"
+            )
+        if self.head == "hl_gauss":
+            if self.v_min is None or self.v_max is None:
+                raise ConfigError(
+                    f"the hl_gauss head needs v_min and v_max, got {self.v_min} and {self.v_max}; "
+                    "give the bounds of the value or use head = 'scalar'"
+                )
+            if self.bins < HLGaussHead.MIN_BINS:
+                raise ConfigError(f"critic bins is {self.bins}; it must be at least {HLGaussHead.MIN_BINS}")
+
+    def build(
+        self, obs_dim: int, action_dim: int, chunk_size: int, *, generator: torch.Generator
+    ) -> ChunkCritic:
+        """Return the critic."""
+        critic = MLPChunkCritic(
+            obs_dim,
+            action_dim,
+            chunk_size,
+            head=self.make_head(),
+            ensemble=self.ensemble,
+            width=self.width,
+            depth=self.depth,
+            aggregate=self.aggregate,
+            generator=generator,
+        )
+        if self.residual_gain is not None:
+            critic.read_residuals(self.residual_gain)
+        return critic
+
+    def make_head(self) -> ValueHead:
+        """Return what the last layer means."""
+        if self.head == "hl_gauss":
+            assert self.v_min is not None and self.v_max is not None  # __post_init__ has seen to it.
+            return HLGaussHead(self.v_min, self.v_max, self.bins)
+        return ScalarHead()
 
 
 class MLPChunkCritic(ChunkCritic):
@@ -34,6 +108,7 @@ class MLPChunkCritic(ChunkCritic):
         ensemble: Number of independent members.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
+        aggregate: How the values of the members become one.
         generator: Source of the initial weights.
     """
 
@@ -47,9 +122,10 @@ class MLPChunkCritic(ChunkCritic):
         ensemble: int = 2,
         width: int = 192,
         depth: int = 3,
+        aggregate: Aggregation = "mean",
         generator: torch.Generator,
     ) -> None:
-        super().__init__(obs_dim, action_dim, chunk_size, ensemble=ensemble, head=head)
+        super().__init__(obs_dim, action_dim, chunk_size, ensemble=ensemble, head=head, aggregate=aggregate)
         sizes = [obs_dim + chunk_size * action_dim + 1, *[width] * depth]
         self._hidden_shape = (width,)
         self.hidden = nn.ModuleList(

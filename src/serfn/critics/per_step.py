@@ -2,11 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from serfn.core.errors import ConfigError
+from serfn.critics.base import ChunkCritic
 from serfn.critics.heads import ValueHead
-from serfn.critics.mlp import MLPChunkCritic
+from serfn.critics.mlp import MLPChunkCritic, MLPCriticConfig
+from serfn.critics.targets import Aggregation
+
+
+@dataclass(frozen=True)
+class PerStepCriticConfig(MLPCriticConfig):
+    """Configuration of a `PerStepCritic`: that of an `MLPChunkCritic`, and the horizon of its targets.
+
+    Attributes:
+        n_step: Rewards in a target, at most the chunk; None takes the whole chunk.
+
+    Raises:
+        ConfigError: A size is out of range.
+    """
+
+    n_step: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_step is not None and self.n_step < 1:
+            raise ConfigError(f"critic n_step is {self.n_step}; it must be at least 1, or none")
+
+    def build(
+        self, obs_dim: int, action_dim: int, chunk_size: int, *, generator: torch.Generator
+    ) -> ChunkCritic:
+        """Return the critic."""
+        critic = PerStepCritic(
+            obs_dim,
+            action_dim,
+            chunk_size,
+            head=self.make_head(),
+            n_step=self.n_step,
+            ensemble=self.ensemble,
+            width=self.width,
+            depth=self.depth,
+            aggregate=self.aggregate,
+            generator=generator,
+        )
+        if self.residual_gain is not None:
+            critic.read_residuals(self.residual_gain)
+        return critic
 
 
 class PerStepCritic(MLPChunkCritic):
@@ -26,6 +70,7 @@ class PerStepCritic(MLPChunkCritic):
         ensemble: Number of independent members.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
+        aggregate: How the values of the members become one.
         generator: Source of the initial weights.
 
     Raises:
@@ -43,6 +88,7 @@ class PerStepCritic(MLPChunkCritic):
         ensemble: int = 2,
         width: int = 192,
         depth: int = 3,
+        aggregate: Aggregation = "mean",
         generator: torch.Generator,
     ) -> None:
         if n_step is not None and not 1 <= n_step <= chunk_size:
@@ -55,6 +101,7 @@ class PerStepCritic(MLPChunkCritic):
             ensemble=ensemble,
             width=width,
             depth=depth,
+            aggregate=aggregate,
             generator=generator,
         )
         self.chunk_size = chunk_size

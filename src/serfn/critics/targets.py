@@ -30,7 +30,9 @@ def chunk_return(rewards: Tensor, valid: Tensor, discount: float) -> Tensor:
     Returns:
         `[batch]`.
     """
-    return _prefix_returns(rewards, valid, discount)[:, -1]
+    steps = torch.arange(rewards.shape[1], device=rewards.device, dtype=rewards.dtype)
+    # The last of the running sums: another order of additions would be another float32 value.
+    return (torch.pow(discount, steps) * rewards.masked_fill(~valid, 0.0)).cumsum(dim=1)[:, -1]
 
 
 def bootstrap_discount(valid: Tensor, terminated: Tensor, discount: float) -> Tensor:
@@ -77,37 +79,6 @@ def chunk_target(
     return _clip(chunk_return(rewards, valid, discount) + future, v_min, v_max).detach()
 
 
-def prefix_targets(
-    rewards: Tensor,
-    valid: Tensor,
-    terminated: Tensor,
-    values_after: Tensor,
-    discount: float,
-    v_min: float | None = None,
-    v_max: float | None = None,
-) -> Tensor:
-    """Return the target of every prefix of a window: `Σ_{i<k} γ^i r_{t+i} + γ^k V(s_{t+k})` for k = 1…h.
-
-    Args:
-        rewards: `[batch, chunk]`.
-        valid: `[batch, chunk]` bool.
-        terminated: `[batch]` bool; takes the bootstrap from the prefix of all h steps only.
-        values_after: `[batch, chunk]`, V at the observation after each step.
-        discount: γ per control step, in [0, 1].
-        v_min: Least possible value, to which the targets are clipped; None does not clip.
-        v_max: Greatest possible value.
-
-    Returns:
-        `[batch, chunk]`, without gradient; entry k - 1 belongs to the prefix of k steps and means nothing
-        where `valid` is False.
-    """
-    steps = torch.arange(1, rewards.shape[1] + 1, device=rewards.device)
-    ends_here = terminated[:, None] & (steps == valid.sum(dim=1, keepdim=True))
-    future = torch.pow(discount, steps.to(rewards.dtype)) * values_after
-    future = future.masked_fill(ends_here, 0.0)
-    return _clip(_prefix_returns(rewards, valid, discount) + future, v_min, v_max).detach()
-
-
 def aggregate(values: Tensor, how: Aggregation) -> Tensor:
     """Return the mean or the minimum over the ensemble: `[ensemble, ...]` to `[...]`.
 
@@ -119,11 +90,6 @@ def aggregate(values: Tensor, how: Aggregation) -> Tensor:
     if how == "min":
         return values.amin(dim=0)
     raise ValueError(f"aggregation is {how!r}; choose 'mean' or 'min'")
-
-
-def _prefix_returns(rewards: Tensor, valid: Tensor, discount: float) -> Tensor:
-    steps = torch.arange(rewards.shape[1], device=rewards.device, dtype=rewards.dtype)
-    return (torch.pow(discount, steps) * rewards.masked_fill(~valid, 0.0)).cumsum(dim=1)
 
 
 def _clip(target: Tensor, v_min: float | None, v_max: float | None) -> Tensor:

@@ -120,7 +120,7 @@ def _likelihood(record: RunRecord, palette: Palette) -> Figure | None:
     panels = [
         ("policy/nll", "log-likelihood\nper dimension", -1.0),
         ("policy/kl", "KL to reference\nper dimension", 1.0),
-        ("policy/strength", "strength λ", 1.0),
+        ("policy/coefficient", "coefficient λ", 1.0),
     ]
     present = [panel for panel in panels if _logged(record, panel[0])]
     if not present:
@@ -129,7 +129,7 @@ def _likelihood(record: RunRecord, palette: Palette) -> Figure | None:
     for axes, (name, label, sign) in zip(rows, present, strict=True):
         _stage_lines(axes, record, [(name, "", sign)], palette)
         axes.set_ylabel(label)
-        if name == "policy/strength":
+        if name == "policy/coefficient":
             _log_if_wide(axes)
     _name_stages(rows[0], record, palette)
     rows[-1].set_xlabel("updates, all stages in a row")

@@ -141,7 +141,7 @@ def load_actor(
     trained = {stage.name: stage.acting for stage in make_stages(config)}[tree["state"]["stage"]]
     acting = (trained or config.imitation.acting).changed(candidates, temperature, n_action_steps)
     critic: ChunkCritic | None = agent.critic if acting.candidates > 1 else None
-    return BestOfNActor(agent.policy, critic, task, acting, how=config.agent.aggregate), config
+    return BestOfNActor(agent.policy, critic, task, acting), config
 
 
 def checkpoint_folder(path: Path) -> Path | None:

@@ -32,7 +32,7 @@ CSV_COLUMNS = (
     "seconds",
     "policy/nll",
     "policy/kl",
-    "policy/strength",
+    "policy/coefficient",
     "policy/q_mean",
     "policy/q_max",
     "policy/gradient_norm",

@@ -11,7 +11,7 @@ import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.core.registry import attribute
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
 from serfn.flows import FlowConfig
@@ -21,7 +21,7 @@ from serfn.tasks.registry import task as find_task
 from serfn.training.acting import ActingConfig
 from serfn.training.agent import AgentConfig
 from serfn.training.config import EvaluationConfig, TrainConfig
-from serfn.training.improvement import ImprovementConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 from serfn.training.rewards import RewardConfig
 from serfn.training.stages.context import LoopConfig
 from serfn.training.stages.critic_warmup import CriticWarmupConfig
@@ -116,14 +116,12 @@ def cube(env_id: str, budget: Budget) -> TrainConfig:
         ActingConfig(candidates=16, temperature=0.5, n_action_steps=2),
         ActingConfig(candidates=16, temperature=0.7, n_action_steps=2),
     )
-    offline = ImprovementConfig(
-        operator="advantage_weighted", anchor="kl", strength=0.3, target_divergence=0.01
-    )
-    online = ImprovementConfig(
+    offline = RegularizedConfig(operator="advantage_weighted", penalty="kl", coefficient=0.3, target_kl=0.01)
+    online = RegularizedConfig(
         operator="advantage_weighted",
-        anchor="kl",
-        strength=0.1,
-        target_divergence=0.03,
+        penalty="kl",
+        coefficient=0.1,
+        target_kl=0.03,
         baseline_samples=2,
     )
     smoke, full = budget == "smoke", budget == "full"
@@ -134,7 +132,7 @@ def cube(env_id: str, budget: Budget) -> TrainConfig:
         chunk_size=4,
         rewards=RewardConfig(scale=1 / 0.24, absorbing_failure=-1.0),
         policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
-        critic=CriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
+        critic=MLPCriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=6e-4),
         imitation=ImitationConfig(
             steps=100 if smoke else 6000 if full else 2400,
@@ -183,8 +181,8 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
     (docs/results/scissors.md).
     """
     acting = ActingConfig(candidates=4, temperature=0.5, n_action_steps=4)
-    improvement = ImprovementConfig(
-        operator="advantage_weighted", anchor="kl", strength=1.0, target_divergence=0.01
+    improvement = RegularizedConfig(
+        operator="advantage_weighted", penalty="kl", coefficient=1.0, target_kl=0.01
     )
     smoke, full = budget == "smoke", budget == "full"
     return TrainConfig(
@@ -202,7 +200,7 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
             encoder_width=192,
             data_noise=0.003,
         ),
-        critic=CriticConfig(width=192, depth=3, ensemble=2, residual_gain=0.1, v_min=-1.0, v_max=1.0),
+        critic=MLPCriticConfig(width=192, depth=3, ensemble=2, residual_gain=0.1, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(return_steps=40),
         imitation=ImitationConfig(
             steps=100 if smoke else 5000,
@@ -248,7 +246,7 @@ def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
     Demonstrations pass on either side and nothing between: the flow's base has several components.
     """
     acting = ActingConfig(candidates=16, temperature=1.0)
-    improvement = ImprovementConfig(operator="own_samples", anchor="kl", strength=0.1, target_divergence=0.1)
+    improvement = RegularizedConfig(operator="mpo", penalty="kl", coefficient=0.1, target_kl=0.1)
     smoke, full = budget == "smoke", budget == "full"
     return TrainConfig(
         env=env_id,
@@ -263,7 +261,7 @@ def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
             encoder_depth=3,
             data_noise=0.03,
         ),
-        critic=CriticConfig(width=64, depth=2, ensemble=2, v_min=-1.0, v_max=1.0),
+        critic=MLPCriticConfig(width=64, depth=2, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(
             discount=0.98,
             polyak=0.02,

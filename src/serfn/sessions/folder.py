@@ -216,7 +216,6 @@ def create(path: str | Path, policy: str | Path, config: RobotRunConfig) -> Robo
         actor,
         updates=0,
         critic=None if settings is None else settings.critic,
-        aggregate="mean" if settings is None else settings.agent.aggregate,
     )
     folder.write_task(actor.task)
     return folder

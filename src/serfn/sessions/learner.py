@@ -153,9 +153,7 @@ class Learner:
     def publish(self, actor: BestOfNActor) -> int:
         """Publish the weights of `actor` for the actors of the session, and return their version."""
         config = self.session.config
-        version = self.snapshots.publish(
-            actor, updates=self.state.updates, critic=config.critic, aggregate=config.agent.aggregate
-        )
+        version = self.snapshots.publish(actor, updates=self.state.updates, critic=config.critic)
         self.snapshots.prune(self.folder.versions_in_use())
         return version
 

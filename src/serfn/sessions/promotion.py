@@ -30,7 +30,6 @@ from torch import Tensor
 
 from serfn.core.errors import ConfigError
 from serfn.core.words import number
-from serfn.critics.targets import aggregate
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
 from serfn.training.acting import BestOfNActor
@@ -206,7 +205,7 @@ def _value_measures(
     if candidate.critic is None:
         return {}
     actions, valid = torch.from_numpy(probes.actions), torch.from_numpy(probes.valid)
-    values = aggregate(candidate.critic.value(obs, actions, valid), "mean").numpy()
+    values = candidate.critic.value(obs, actions, valid).numpy()
     low, high = bounds
     excess = np.maximum(values - high, low - values).max() / (high - low)
     return {"value_mean": float(values.mean()), "value_excess": max(0.0, float(excess))}

@@ -32,9 +32,8 @@ from safetensors.torch import load_file, save
 from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.files import flush_to_disk, unused_path, write_atomically
-from serfn.critics.base import ChunkCritic
-from serfn.critics.config import CriticConfig, make_critic
-from serfn.critics.targets import Aggregation
+from serfn.critics.base import ChunkCritic, CriticConfig
+from serfn.critics.factory import make_critic
 from serfn.policies.bundle import load_bundle, save_bundle
 from serfn.training.acting import ActingConfig, BestOfNActor, sampling
 
@@ -50,7 +49,6 @@ class SnapshotInfo:
         version: Number of the snapshot.
         updates: Updates of the learner behind it.
         acting: How chunks are chosen.
-        aggregate: How the critic's ensemble becomes one value.
         critic: Architecture of the critic; None if the snapshot acts without one.
         digests: SHA-256 of every file, by its path inside the folder.
     """
@@ -58,7 +56,6 @@ class SnapshotInfo:
     version: int
     updates: int
     acting: ActingConfig
-    aggregate: Aggregation = "mean"
     critic: CriticConfig | None = None
     digests: Mapping[str, str] | None = None
 
@@ -87,7 +84,6 @@ class SnapshotStore:
         *,
         updates: int,
         critic: CriticConfig | None = None,
-        aggregate: Aggregation = "mean",
     ) -> int:
         """Write what acts as the newest snapshot and return its version.
 
@@ -95,7 +91,6 @@ class SnapshotStore:
             actor: Policy, critic and way of acting.
             updates: Updates of the learner so far.
             critic: Architecture of the actor's critic; needed if it has one.
-            aggregate: How the critic's ensemble becomes one value.
 
         Raises:
             CheckpointError: The folder cannot be written.
@@ -105,7 +100,7 @@ class SnapshotStore:
             raise ConfigError("the actor has a critic; publish its configuration with it")
         version = (self.versions() or [0])[-1] + 1
         described = None if actor.critic is None else critic
-        info = SnapshotInfo(version, updates, actor.acting, aggregate, described)
+        info = SnapshotInfo(version, updates, actor.acting, described)
 
         def fill(folder: Path) -> None:
             metadata = {**sampling(actor.acting), "updates": updates, "version": version}
@@ -174,7 +169,7 @@ class SnapshotStore:
                 raise CheckpointError(f"critic of policy snapshot '{folder}' is damaged: {error}") from error
             critic.requires_grad_(False)
         bundle.policy.requires_grad_(False)
-        return BestOfNActor(bundle.policy, critic, bundle.spec, info.acting, how=info.aggregate)
+        return BestOfNActor(bundle.policy, critic, bundle.spec, info.acting)
 
     def pack(self, version: int) -> dict[str, bytes]:
         """Return the files of a snapshot, by path inside its folder, to be sent to another machine."""

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from serfn.core.spec import TaskSpec
-from serfn.critics.config import CriticConfig, make_critic
+from serfn.critics.base import CriticConfig
+from serfn.critics.factory import make_critic
 from serfn.policies.base import PolicyConfig
 from serfn.policies.factory import make_policy
 from serfn.training.config import TrainConfig
@@ -20,7 +21,7 @@ _WIDEST = 2048
 def with_equal_size(config: TrainConfig, reference: TrainConfig, task: TaskSpec) -> TrainConfig:
     """Return `config` with the widths of policy and critic that come closest to the reference in parameters.
 
-    A policy without a `width`, such as the flow, and a critic of the reference's kind stay as they are.
+    A policy or critic without a `width`, such as the flow, and the critic of the reference stay as they are.
 
     Args:
         config: Configuration whose widths are chosen.
@@ -37,8 +38,8 @@ def with_equal_size(config: TrainConfig, reference: TrainConfig, task: TaskSpec)
             wanted,
         )
         policy = dataclasses.replace(policy, width=width)
-    critic = config.critic
-    if (critic, config.chunk_size) != (reference.critic, reference.chunk_size):
+    critic: Any = config.critic
+    if hasattr(critic, "width") and (critic, config.chunk_size) != (reference.critic, reference.chunk_size):
         wanted = critic_parameters(reference.critic, task, reference.chunk_size)
         width = _closest_width(
             lambda width: critic_parameters(

@@ -14,8 +14,8 @@ A study file is TOML::
 
     [own.gentle]                              # a method of this study
     base = "ours"
-    label = "ours, stronger anchor"
-    options.online.improvement.strength = 1.0
+    label = "ours, larger penalty"
+    options.online.improvement.coefficient = 1.0
 """
 
 from __future__ import annotations
@@ -224,6 +224,11 @@ def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     result = dict(tree)
     for name, value in changes.items():
         below = result.get(name)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        result[name] = _merged(below, value) if both else value  # pyright: ignore[reportArgumentType]
+        if not (isinstance(value, Mapping) and isinstance(below, Mapping)):
+            result[name] = value
+        elif value.get("type", below.get("type")) != below.get("type"):
+            # Another part has options of its own.
+            result[name] = dict(value)
+        else:
+            result[name] = _merged(below, value)
     return result

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from serfn.core.errors import ConfigError
+from serfn.critics.mlp import MLPCriticConfig
+from serfn.critics.per_step import PerStepCriticConfig
 from serfn.policies.base import PolicyConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.config import TrainConfig
-from serfn.training.improvement import Improvement, ImprovementConfig
+from serfn.training.improvements.base import ImprovementConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 
 Change = Callable[[TrainConfig], TrainConfig]
 
@@ -38,7 +41,7 @@ def _with_data_settings(policy: PolicyConfig, preset: PolicyConfig) -> PolicyCon
     return replace(policy, **settings)
 
 
-def improved_by(improvement: Improvement) -> Change:
+def improved_by(improvement: ImprovementConfig) -> Change:
     """Improve by this in both stages."""
     return lambda config: replace(
         config,
@@ -47,13 +50,13 @@ def improved_by(improvement: Improvement) -> Change:
     )
 
 
-def without_anchor(config: TrainConfig) -> TrainConfig:
+def without_penalty(config: TrainConfig) -> TrainConfig:
     """Set λ = 0 in both stages, and let nothing adapt it."""
 
-    def free(improvement: Improvement) -> Improvement:
-        if not isinstance(improvement, ImprovementConfig):
+    def free(improvement: ImprovementConfig) -> ImprovementConfig:
+        if not isinstance(improvement, RegularizedConfig):
             raise ConfigError(f"improvement of type '{improvement.type}' has no likelihood term to leave out")
-        return replace(improvement, strength=0.0, target_divergence=None)
+        return replace(improvement, coefficient=0.0, target_kl=None)
 
     return replace(
         config,
@@ -105,8 +108,8 @@ def with_targets(*, candidates: int = 1, temperature: float = 1.0, smallest: boo
             config.agent,
             target_candidates=candidates,
             target_temperature=temperature,
-            aggregate="min" if smallest else "mean",
         ),
+        critic=replace(config.critic, aggregate="min" if smallest else "mean"),
     )
 
 
@@ -122,7 +125,11 @@ def single_steps(config: TrainConfig) -> TrainConfig:
 
 def per_step_critic(config: TrainConfig) -> TrainConfig:
     """Keep chunks, value them by their first action, with n-step returns over the length of a chunk."""
-    return replace(config, critic=replace(config.critic, kind="per_step", n_step=None))
+    critic = config.critic
+    if not isinstance(critic, MLPCriticConfig):
+        raise ConfigError(f"a critic of type '{critic.type}' has no per-step counterpart; use type 'mlp'")
+    options = {field.name: getattr(critic, field.name) for field in fields(MLPCriticConfig)}
+    return replace(config, critic=PerStepCriticConfig(**options))
 
 
 def without_divergence_alarm(config: TrainConfig) -> TrainConfig:

@@ -32,20 +32,18 @@ from serfn.studies.method_changes import (
     with_acting,
     with_policy,
     with_targets,
-    without_anchor,
     without_candidates,
     without_divergence_alarm,
     without_offline,
+    without_penalty,
     without_warmup,
 )
 from serfn.training.config import TrainConfig
-from serfn.training.improvement import (
-    CloningConfig,
-    FqlConfig,
-    ImprovementConfig,
-    SacConfig,
-    Td3BcConfig,
-)
+from serfn.training.improvements.bc import BcConfig
+from serfn.training.improvements.fql import FqlConfig
+from serfn.training.improvements.regularized import RegularizedConfig
+from serfn.training.improvements.sac import SacConfig
+from serfn.training.improvements.td3_bc import Td3BcConfig
 from serfn.training.stages.state import STAGES, StageName
 
 
@@ -153,7 +151,7 @@ _METHODS = (
         "Li et al. 2025, Q-chunking, arXiv 2507.07969",
         (
             with_policy(FlowMatchingConfig(steps=5)),
-            improved_by(CloningConfig()),
+            improved_by(BcConfig()),
             without_divergence_alarm,
             with_targets(candidates=4),
             with_acting(candidates=16, temperature=1.0),
@@ -179,7 +177,7 @@ _METHODS = (
         "Chi et al. 2023, Diffusion Policy, arXiv 2303.04137",
         (
             with_policy(DiffusionConfig()),
-            improved_by(CloningConfig()),
+            improved_by(BcConfig()),
             without_divergence_alarm,
             with_acting(candidates=1, temperature=1.0),
         ),
@@ -214,51 +212,51 @@ _METHODS = (
     Method(
         "q_gradient_nll",
         "Q-gradient + NLL",
-        "The critic's gradient through the flow, held by the likelihood of demonstrations.",
+        "The critic's gradient through the flow, regularised by the likelihood of demonstrations.",
         "the operator of SERFN, arXiv 2602.09580",
-        (improved_by(ImprovementConfig(operator="q_gradient", anchor="nll", strength=0.1)),),
+        (improved_by(RegularizedConfig(operator="q_gradient", penalty="nll", coefficient=0.1)),),
     ),
     Method(
         "q_gradient_kl",
         "Q-gradient + exact KL",
-        "The critic's gradient through the flow, held by the exact divergence from the clone.",
-        changes=(improved_by(ImprovementConfig(operator="q_gradient", anchor="kl", strength=0.1)),),
+        "The critic's gradient through the flow, regularised by the exact KL divergence from the BC policy.",
+        changes=(improved_by(RegularizedConfig(operator="q_gradient", penalty="kl", coefficient=0.1)),),
     ),
     Method(
         "mpo",
         "MPO",
-        "Likelihood of the reference's own chunks, weighted by their value, with a divergence penalty.",
+        "Likelihood of the reference's chunks, weighted by their value, with a divergence penalty.",
         "Abdolmaleki et al. 2018, arXiv 1806.06920",
-        (improved_by(ImprovementConfig(operator="own_samples", anchor="kl", strength=0.1)),),
+        (improved_by(RegularizedConfig(operator="mpo", penalty="kl", coefficient=0.1)),),
     ),
     Method(
         "awr",
         "AWR + exact KL",
         "Likelihood of replayed chunks, weighted by their advantage, with a divergence penalty.",
         "Peng et al. 2019, arXiv 1910.00177; Wang et al. 2020, CRR, arXiv 2006.15134",
-        (improved_by(ImprovementConfig(operator="advantage_weighted", anchor="kl", strength=0.1)),),
+        (improved_by(RegularizedConfig(operator="advantage_weighted", penalty="kl", coefficient=0.1)),),
     ),
     Method(
         "best_of_n",
         "best of N alone",
         "The flow imitates all data; only the choice among N chunks improves on it.",
         "Ghasemipour et al. 2021, EMaQ, arXiv 2007.11091",
-        (improved_by(CloningConfig()),),
+        (improved_by(BcConfig()),),
     ),
     Method(
         "unregularized",
         "Q-gradient alone",
         "The critic's gradient through the flow, held by nothing, and with the divergence alarm off.",
         changes=(
-            improved_by(ImprovementConfig(operator="q_gradient", anchor="nll", strength=0.0)),
+            improved_by(RegularizedConfig(operator="q_gradient", penalty="nll", coefficient=0.0)),
             without_divergence_alarm,
         ),
     ),
     Method(
         "no_likelihood",
         "ours without the likelihood term",
-        "Ours with λ = 0 on its anchor.",
-        changes=(without_anchor,),
+        "Ours with λ = 0 on its penalty.",
+        changes=(without_penalty,),
     ),
     Method(
         "no_warmup",

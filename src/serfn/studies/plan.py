@@ -48,7 +48,6 @@ _AGENT_AFTER_IMITATION = (
     "policy_learning_rate",
     "target_candidates",
     "target_temperature",
-    "aggregate",
 )
 
 

@@ -11,7 +11,6 @@ import torch
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
 from serfn.critics.base import ChunkCritic
-from serfn.critics.targets import Aggregation
 from serfn.policies.base import ChunkPolicy
 from serfn.training.losses import best_of
 
@@ -72,7 +71,6 @@ class BestOfNActor:
         critic: Judge of the candidates, or None to act with one sample.
         task: Bounds of the actions that are returned.
         acting: Number of candidates and temperature.
-        how: Aggregation of the critic's ensemble.
 
     Raises:
         ConfigError: Several candidates without a critic, a policy of other dimensions than the task's, or
@@ -85,8 +83,6 @@ class BestOfNActor:
         critic: ChunkCritic | None,
         task: TaskSpec,
         acting: ActingConfig,
-        *,
-        how: Aggregation = "mean",
     ) -> None:
         if acting.candidates > 1 and critic is None:
             raise ConfigError(
@@ -108,7 +104,6 @@ class BestOfNActor:
         self.critic = critic
         self.task = task
         self.acting = acting
-        self._how: Aggregation = how
         self._generator = torch.Generator(_device(policy)).manual_seed(0)
         self._low = np.array(task.action.low, np.float32)
         self._high = np.array(task.action.high, np.float32)
@@ -136,9 +131,7 @@ class BestOfNActor:
         if self.critic is None or candidates == 1:
             chunks = self.policy.sample(obs, temperature=temperature, generator=self._generator)
         else:
-            chunks, _ = best_of(
-                self.policy, self.critic, obs, candidates, temperature, self._how, self._generator
-            )
+            chunks, _ = best_of(self.policy, self.critic, obs, candidates, temperature, self._generator)
         # float32 arithmetic may leave a bound by one unit in the last place.
         return np.clip(self.task.action.denormalize(chunks.cpu().numpy()), self._low, self._high)
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from serfn.core.errors import ConfigError
 from serfn.critics.base import ChunkCritic
-from serfn.critics.targets import Aggregation
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.policies.base import ChunkPolicy
 from serfn.policies.squashed import SquashedPolicy
 from serfn.training import losses
 from serfn.training.batch import TensorBatch
-from serfn.training.improvement import Improvement, improvement_loss
+from serfn.training.improvements.base import ImprovementConfig
 from serfn.training.losses import Metrics
 
 Tree = dict[str, Any]
@@ -47,11 +47,12 @@ class AgentConfig:
         return_steps: Control steps of recorded rewards in a target before it bootstraps, at least the chunk;
             None takes the chunk's. The policy's values enter a target with weight γ^steps, so that more steps
             leave them less room to grow on themselves, at the price of valuing what was recorded.
-        aggregate: How the critic's ensemble becomes one value, in targets, improvement and acting.
 
     Raises:
         ConfigError: A value is out of range.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"aggregate": "critic.aggregate"}
 
     device: str = "cpu"
     discount: float = 0.95 ** (1 / 8)
@@ -61,7 +62,6 @@ class AgentConfig:
     target_candidates: int = 1
     target_temperature: float = 0.7
     return_steps: int | None = None
-    aggregate: Aggregation = "mean"
 
     def __post_init__(self) -> None:
         if not 0 < self.discount < 1:
@@ -187,7 +187,7 @@ class Agent:
         self.reference = _frozen_copy(self.policy)
         self.target_critic = _frozen_copy(self.critic)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.strength = torch.zeros((), device=self.device, dtype=self.dtype)
+        self.coefficient = torch.zeros((), device=self.device, dtype=self.dtype)
         self._policy = OptimizedModule.make(self.policy, learning_rate=config.policy_learning_rate)
         self._critic = OptimizedModule.make(self.critic, learning_rate=config.critic_learning_rate)
 
@@ -211,7 +211,6 @@ class Agent:
             discount=config.discount,
             candidates=config.target_candidates,
             temperature=config.target_temperature,
-            how=config.aggregate,
             bounds=self.value_bounds,
             generator=self.generator,
         )
@@ -225,23 +224,21 @@ class Agent:
         return {**metrics, "critic/gradient_norm": norm}
 
     def policy_step(
-        self, batch: TensorBatch, demonstrations: TensorBatch, improvement: Improvement
+        self, batch: TensorBatch, demonstrations: TensorBatch, improvement: ImprovementConfig
     ) -> Metrics:
-        """Improve the policy once under `improvement`, and adapt the strength of its anchor."""
-        loss, metrics = improvement_loss(
-            improvement,
+        """Improve the policy once under `improvement`, and adapt its coefficient λ."""
+        loss, metrics = improvement.loss(
             self.policy,
             self.reference,
             self.critic,
             batch,
             demonstrations,
-            strength=self.strength,
-            how=self.config.aggregate,
+            coefficient=self.coefficient,
             generator=self.generator,
         )
         norm = self._policy.step(loss)
-        metrics = {**metrics, "policy/gradient_norm": norm, "policy/strength": self.strength.clone()}
-        self.strength.copy_(improvement.adapted(self.strength, metrics))
+        metrics = {**metrics, "policy/gradient_norm": norm, "policy/coefficient": self.coefficient.clone()}
+        self.coefficient.copy_(improvement.adapted(self.coefficient, metrics))
         return metrics
 
     @torch.no_grad()
@@ -256,7 +253,7 @@ class Agent:
             raise ConfigError(
                 f"a {type(policy).__name__} has no density and so no divergence; set alarms.max_kl to none"
             )
-        return losses.sample_with_divergence(policy, reference, batch.obs, self.generator)[1].mean()
+        return losses.sample_with_kl(policy, reference, batch.obs, self.generator)[1].mean()
 
     @property
     def skipped_in_a_row(self) -> int:
@@ -268,11 +265,11 @@ class Agent:
         """Number of non-finite updates so far; waits for the device."""
         return int((self._policy.skipped + self._critic.skipped).item())
 
-    def freeze_reference(self, strength: float | None = None) -> None:
-        """Make the present policy the reference, and start the anchor at `strength` if it is given."""
+    def freeze_reference(self, coefficient: float | None = None) -> None:
+        """Make the present policy the reference, and start λ at `coefficient` if it is given."""
         self.reference.load_state_dict(self.policy.state_dict())
-        if strength is not None:
-            self.strength.fill_(strength)
+        if coefficient is not None:
+            self.coefficient.fill_(coefficient)
 
     def set_policy_learning_rate(self, value: float) -> None:
         """Set the learning rate of the policy's following updates."""
@@ -308,7 +305,7 @@ class Agent:
             "critic": self._critic.state_dict(),
             "reference": dict(self.reference.state_dict()),
             "target_critic": dict(self.target_critic.state_dict()),
-            "strength": self.strength,
+            "coefficient": self.coefficient,
         }
 
     def load_learning_state(self, state: Tree) -> None:
@@ -317,7 +314,7 @@ class Agent:
         self._critic.load_state_dict(state["critic"])
         self.reference.load_state_dict(state["reference"])
         self.target_critic.load_state_dict(state["target_critic"])
-        self.strength.copy_(state["strength"])
+        self.coefficient.copy_(state["coefficient"])
 
     def state_dict(self) -> Tree:
         """Return everything that the next update depends on."""

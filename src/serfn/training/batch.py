@@ -26,7 +26,7 @@ class TensorBatch:
         terminated: `[batch]` bool, the episode terminated at that step (nothing to bootstrap from).
         planned: `[batch, chunk]` bool, True on the valid steps of what was planned at the start, see
             `ChunkBatch`.
-        window_obs: `[batch, chunk, obs]` observation after each step, for critics that value every prefix.
+        window_obs: `[batch, chunk, obs]` observation after each step, for targets shorter than a chunk.
         later_rewards: `[batch, steps]` rewards after the chunk that count in its target, 0 where padded; None
             where only the chunk's count.
         later_valid: `[batch, steps]` bool, True on those that count; None likewise.

@@ -10,7 +10,7 @@ import torch
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.seeding import torch_seed
 from serfn.core.spec import TaskSpec
-from serfn.critics.config import make_critic
+from serfn.critics.factory import make_critic
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
 from serfn.data.statistics import observation_statistics
@@ -19,7 +19,6 @@ from serfn.policies.factory import make_policy
 from serfn.policies.squashed import SquashedPolicy
 from serfn.training.agent import Agent
 from serfn.training.config import TrainConfig
-from serfn.training.improvement import check_policy
 from serfn.training.rewards import learning_rewards
 from serfn.training.stages.base import Stage
 from serfn.training.stages.critic_warmup import CriticWarmup
@@ -78,8 +77,8 @@ def make_agent(config: TrainConfig, task: TaskSpec) -> Agent:
 
 def _check_fit(config: TrainConfig, policy: ChunkPolicy) -> None:
     """Raise `ConfigError` unless the stages can train this kind of policy."""
-    check_policy(config.offline.improvement, policy)
-    check_policy(config.online.improvement, policy)
+    config.offline.improvement.check_policy(policy)
+    config.online.improvement.check_policy(policy)
     if config.online.alarms.max_kl is not None and not isinstance(policy, SquashedPolicy):
         raise ConfigError(
             f"online.alarms.max_kl is {config.online.alarms.max_kl}, but a "

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from serfn.core.errors import ConfigError
-from serfn.critics.config import CriticConfig
+from serfn.critics.base import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.resample import ActionKind
 from serfn.policies.base import PolicyConfig
 from serfn.policies.flow import FlowPolicyConfig
@@ -101,7 +102,7 @@ class TrainConfig:
     replay_steps: int = 200_000
     rewards: RewardConfig = field(default_factory=RewardConfig)
     policy: PolicyConfig = field(default_factory=FlowPolicyConfig)
-    critic: CriticConfig = field(default_factory=lambda: CriticConfig(v_min=-1.0, v_max=1.0))
+    critic: CriticConfig = field(default_factory=lambda: MLPCriticConfig(v_min=-1.0, v_max=1.0))
     agent: AgentConfig = field(default_factory=AgentConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     critic_warmup: CriticWarmupConfig = field(default_factory=CriticWarmupConfig)
@@ -135,11 +136,6 @@ class TrainConfig:
             raise ConfigError(
                 f"agent.return_steps is {steps}, fewer than the chunk_size of {self.chunk_size}; raise it "
                 "or set it to none"
-            )
-        if self.critic.kind == "transformer" and steps > self.chunk_size:
-            raise ConfigError(
-                f"agent.return_steps is {steps}, but a transformer critic learns from every prefix of "
-                f"a chunk of {self.chunk_size}; set return_steps to none"
             )
 
     def _check_action_steps(self) -> None:

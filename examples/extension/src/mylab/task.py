@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from mylab.policy import LaplaceConfig
-from serfn.critics.config import CriticConfig
+from serfn.critics.mlp import MLPCriticConfig
 from serfn.runs.presets import Budget, cube
 from serfn.tasks.registry import Task
 from serfn.training.config import TrainConfig
@@ -65,7 +65,7 @@ def preset(env: str, budget: Budget) -> TrainConfig:
         config,
         rewards=RewardConfig(scale=0.5),
         policy=LaplaceConfig(),
-        critic=CriticConfig(width=32, depth=2, v_min=-1.0, v_max=1.0),
+        critic=MLPCriticConfig(width=32, depth=2, v_min=-1.0, v_max=1.0),
         imitation=dataclasses.replace(config.imitation, learning_rate=ImitationConfig().learning_rate),
     )
 

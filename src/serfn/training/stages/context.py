@@ -132,7 +132,7 @@ class StageContext:
     def actor(self, acting: ActingConfig) -> BestOfNActor:
         """Return an actor over the agent's present policy and critic."""
         critic: ChunkCritic | None = self.agent.critic if acting.candidates > 1 else None
-        return BestOfNActor(self.agent.policy, critic, self.task, acting, how=self.agent.config.aggregate)
+        return BestOfNActor(self.agent.policy, critic, self.task, acting)
 
     def demonstration_batch(self, size: int, successes_only: bool = False) -> TensorBatch:
         """Draw demonstrations for one update, those that succeed if asked for and there are any."""

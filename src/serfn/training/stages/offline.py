@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from serfn.training.acting import ActingConfig
-from serfn.training.improvement import Improvement, ImprovementConfig
+from serfn.training.improvements.base import ImprovementConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 from serfn.training.losses import Metrics
 from serfn.training.stages.base import (
     POLICY_EVERY,
@@ -40,7 +41,7 @@ class OfflineConfig:
     steps: int = 1500
     batch_size: int = 192
     schedule: Schedule = "constant"
-    improvement: Improvement = field(default_factory=ImprovementConfig)
+    improvement: ImprovementConfig = field(default_factory=RegularizedConfig)
     acting: ActingConfig = field(default_factory=ActingConfig)
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class Offline(Stage):
 
     def begin(self, ctx: StageContext) -> None:
         """Make the present policy the reference."""
-        ctx.agent.freeze_reference(self.config.improvement.strength)
+        ctx.agent.freeze_reference(self.config.improvement.initial_coefficient)
 
     def train(self, ctx: StageContext) -> None:
         """Run the updates that remain."""

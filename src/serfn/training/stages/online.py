@@ -14,7 +14,8 @@ from serfn.core.words import number
 from serfn.data.episode import Episode
 from serfn.training.acting import ActingConfig
 from serfn.training.gate import Score, clearly_worse
-from serfn.training.improvement import Improvement, ImprovementConfig
+from serfn.training.improvements.base import ImprovementConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 from serfn.training.losses import Metrics
 from serfn.training.stages.base import (
     POLICY_EVERY,
@@ -120,7 +121,7 @@ class OnlineConfig:
     schedule: Schedule = "constant"
     policy_delay_rounds: int = 1
     evaluate_every: int = 4
-    improvement: Improvement = field(default_factory=ImprovementConfig)
+    improvement: ImprovementConfig = field(default_factory=RegularizedConfig)
     reference: Literal["stage", "round"] = "stage"
     acting: ActingConfig = field(default_factory=ActingConfig)
     collecting: ActingConfig | None = None
@@ -169,7 +170,7 @@ class Online(Stage):
             raise ConfigError(
                 "the online stage needs a way to collect episodes; pass collect, or leave the stage out"
             )
-        ctx.agent.freeze_reference(self.config.improvement.strength)
+        ctx.agent.freeze_reference(self.config.improvement.initial_coefficient)
         agent = ctx.agent
         ctx.state.data = OnlineState(
             sound_policy=agent.policy_state(),

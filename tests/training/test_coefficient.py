@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from serfn.training.strength import adapt_strength, effective_sample_size, temperature_for_sample_size
+from serfn.training.coefficient import adapt_coefficient, effective_sample_size, temperature_for_sample_size
 
 BOUNDS = {"target": 0.3, "rate": 0.02, "low": 0.003, "high": 10.0}
 
@@ -23,13 +23,13 @@ BOUNDS = {"target": 0.3, "rate": 0.02, "low": 0.003, "high": 10.0}
     ],
 )
 def test_strength_follows_the_divergence_with_bounded_steps(divergence: float, log_change: float) -> None:
-    strength = adapt_strength(torch.tensor(0.5), torch.tensor(divergence), **BOUNDS)
+    strength = adapt_coefficient(torch.tensor(0.5), torch.tensor(divergence), **BOUNDS)
     assert math.log(strength.item() / 0.5) == pytest.approx(log_change, abs=1e-6)
 
 
 def test_strength_stays_inside_its_bounds() -> None:
-    assert adapt_strength(torch.tensor(10.0), torch.tensor(9.0), **BOUNDS).item() == 10.0
-    assert adapt_strength(torch.tensor(0.003), torch.tensor(0.0), **BOUNDS).item() == pytest.approx(0.003)
+    assert adapt_coefficient(torch.tensor(10.0), torch.tensor(9.0), **BOUNDS).item() == 10.0
+    assert adapt_coefficient(torch.tensor(0.003), torch.tensor(0.0), **BOUNDS).item() == pytest.approx(0.003)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])

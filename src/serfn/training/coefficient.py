@@ -1,4 +1,4 @@
-"""How strongly the policy may move: a dual variable, and a temperature from the effective sample size.
+"""Coefficients that adapt themselves: those of a penalty, and a temperature from the effective sample size.
 
 Both replace a coefficient that would have to be tuned to the scale of the advantage. They run on the device
 without a host synchronisation, so that an update that contains them can be captured into a CUDA graph.
@@ -13,24 +13,24 @@ _BISECTION_STEPS = 24
 _LOG_LOW, _LOG_HIGH = -7.0, 7.0
 
 
-def adapt_strength(
-    strength: Tensor, divergence: Tensor, *, target: float, rate: float, low: float, high: float
+def adapt_coefficient(
+    coefficient: Tensor, kl: Tensor, *, target: float, rate: float, low: float, high: float
 ) -> Tensor:
-    """Move the multiplier of a divergence penalty so that the divergence approaches its target.
+    """Move the coefficient of a KL penalty so that the divergence approaches its target.
 
     ``λ ← clip(λ · exp(rate · clip(KL / target - 1, -1, 1)), low, high)``; a divergence that is not finite
     leaves λ as it is. This is multiplicative dual ascent on the constraint KL ≤ target with bounded steps.
 
     Args:
-        strength: λ, scalar tensor above 0.
-        divergence: Estimate of KL / D, scalar tensor.
+        coefficient: λ, scalar tensor above 0.
+        kl: Estimate of KL / D, scalar tensor.
         target: Wanted divergence, above 0.
         rate: Largest change of log λ in one step.
         low: Smallest λ.
         high: Largest λ.
     """
-    error = torch.nan_to_num(divergence / target - 1.0, nan=0.0, posinf=1.0, neginf=-1.0).clamp(-1.0, 1.0)
-    return (strength * torch.exp(rate * error)).clamp(low, high)
+    error = torch.nan_to_num(kl / target - 1.0, nan=0.0, posinf=1.0, neginf=-1.0).clamp(-1.0, 1.0)
+    return (coefficient * torch.exp(rate * error)).clamp(low, high)
 
 
 def adapt_temperature(
