@@ -58,13 +58,15 @@ CONFIGS = [
         )
     ),
 ]
+OWN = PolicyConfig.registry.find("mylab.policy:LaplaceConfig")
+CONFIGS += [pytest.param(OWN(), id="mylab"), pytest.param(OWN(linear_mean=True), id="mylab-linear-mean")]
 ALL_POLICIES = pytest.mark.parametrize("config", CONFIGS)
 WITH_DENSITY = pytest.mark.parametrize(
     "config",
     [
         case
         for case in CONFIGS
-        if isinstance(case.values[0], FlowPolicyConfig | GaussianConfig | GaussianMixtureConfig)
+        if isinstance(case.values[0], FlowPolicyConfig | GaussianConfig | GaussianMixtureConfig | OWN)
     ],
 )
 
@@ -85,6 +87,11 @@ def fitted(config: PolicyConfig) -> ChunkPolicy:
     policy = make_policy(config, OBS, ACTION, CHUNK)
     policy.fit_statistics(*make_data())
     return policy
+
+
+def test_the_suite_runs_over_every_registered_policy() -> None:
+    ours = {name for name in PolicyConfig.registry.names() if name != "mylab"}
+    assert ours <= {case.values[0].type for case in CONFIGS}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @ALL_POLICIES
@@ -212,6 +219,8 @@ def test_some_policies_have_a_density() -> None:
         "flow-linear-mean",
         "gaussian-linear-mean",
         "gaussian_mixture-linear-mean",
+        "mylab",
+        "mylab-linear-mean",
     ]
 
 
