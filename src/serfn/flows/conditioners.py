@@ -11,7 +11,7 @@ The output layer starts at zero: a fresh coupling is the identity.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,10 @@ class CausalMLP(nn.Module):
                 tensor[-self.widths[-1] :].zero_()
             self.layers[-1].get_parameter("weight").zero_()
 
+    def masked_weights(self) -> list[Tensor]:
+        """Weights [outputs, inputs] of the layers from passive elements to parameters, zero off the mask."""
+        return [cast(_MaskedLinear, layer).masked_weight() for layer in self.layers]
+
     def condition(self, context: Tensor) -> Tensor:
         """One dense product: the context's share of every layer's input."""
         return self.context(context)
@@ -87,5 +91,9 @@ class _MaskedLinear(nn.Module):
         self.weight = nn.Parameter((2.0 * torch.rand(mask.shape) - 1.0) * gain * mask)
         self.register_buffer("mask", mask, persistent=False)
 
+    def masked_weight(self) -> Tensor:
+        """`W ∘ M` [outputs, inputs]."""
+        return self.weight * self.mask
+
     def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight * self.mask)
+        return functional.linear(x, self.masked_weight())

@@ -31,6 +31,12 @@ class CausalMixing(nn.Module):
         y = torch.linalg.solve_triangular(upper, flat, upper=True, left=False, unitriangular=True)
         return y.reshape(v.shape)
 
+    @torch.no_grad()
+    def solved(self) -> Tensor:
+        """The matrix `R` [flat, flat] of the direction base → data, `y = v R` for rows v."""
+        identity = torch.eye(len(self.weight), dtype=self.weight.dtype, device=self.weight.device)
+        return self(identity.unflatten(-1, (-1, 1))).flatten(-2)
+
     def inverse(self, y: Tensor) -> Tensor:
         """Data → base, [..., chunk, action]."""
         flat = y.flatten(-2)
