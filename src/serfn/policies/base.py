@@ -6,6 +6,7 @@ prefix of a chunk; its first column is always True.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -85,6 +86,13 @@ class ChunkPolicy(nn.Module, ABC):
         self.normalizer.fit(observations)
         if self.linear_mean is not None:
             self.linear_mean.fit(self.normalizer(observations), actions, valid)
+
+    def frozen(self) -> ChunkPolicy:
+        """Return a copy for acting: it draws what this policy draws now, whatever becomes of this one.
+
+        Subclasses work out here what depends on the weights alone; chunks stay equal to rounding error.
+        """
+        return copy.deepcopy(self).requires_grad_(False)
 
     @abstractmethod
     def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:

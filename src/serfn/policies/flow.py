@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from serfn.flows import ConditionalChunkFlow, FlowConfig
+from serfn.flows.frozen import FrozenChunkFlow, freeze
 from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
 from serfn.policies.networks import ObservationEncoder, check_sizes, encode
@@ -77,11 +79,18 @@ class FlowPolicy(SquashedPolicy):
         self.config = config
         self.encoder = ObservationEncoder(obs_dim, config.encoder_width, config.encoder_depth)
         self.flow = ConditionalChunkFlow(config.flow, config.encoder_width, action_dim, chunk_size)
+        self.drawn_by: FrozenChunkFlow | ConditionalChunkFlow | None = None
         self.base = (
             StandardNormalHead(chunk_size, action_dim)
             if config.base_components == 1
             else MixtureHead(config.encoder_width, config.base_components, chunk_size, action_dim)
         )
+
+    def frozen(self) -> FlowPolicy:
+        """Return a copy that draws by a `FrozenChunkFlow`."""
+        policy = cast(FlowPolicy, super().frozen())
+        policy.drawn_by = freeze(self.flow)
+        return policy
 
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
@@ -89,7 +98,8 @@ class FlowPolicy(SquashedPolicy):
         """Images v of base noise; at temperature 0 that of z = 0, or of the likeliest component's mean."""
         context = self._encode(obs)
         z = self.base(context).draw(leading, temperature, generator)
-        return self.flow(z, self.flow.condition(context))[0]
+        flow = self.flow if self.drawn_by is None else self.drawn_by
+        return flow(z, flow.condition(context))[0]
 
     def draw_with_density(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator

@@ -40,6 +40,12 @@ class FlowEnsemblePolicy(SquashedPolicy):
         """The members; what they describe is v, since the regression is the ensemble's."""
         return [cast(FlowPolicy, member) for member in self.members]
 
+    def frozen(self) -> FlowEnsemblePolicy:
+        """Return a copy whose members are frozen."""
+        policy = cast(FlowEnsemblePolicy, super().frozen())
+        policy.members = nn.ModuleList(flow.frozen() for flow in self.flows)
+        return policy
+
     def draw(
         self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:

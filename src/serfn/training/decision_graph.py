@@ -1,0 +1,191 @@
+"""A decision as one graph: observations and random numbers in, the chosen chunk out, run by ONNX Runtime.
+
+A robot asks for one chunk at a time. In PyTorch such a decision is some hundred operators on tiny tensors,
+each of which costs more in calls than in arithmetic. The same decision exported once and run by ONNX Runtime
+spends its time on the matrix products. Random numbers stay outside: every draw of the policy is an input of
+the graph, taken from the same generator in the same order, so that graph and policy give the same chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.onnx import register_custom_op_symbolic
+from torch.overrides import TorchFunctionMode
+
+from serfn.core.errors import SerfnError
+
+Decide = Callable[[Tensor, torch.Generator], Tensor]
+"""Observations `[batch, obs]` and a generator to chunks `[batch, chunk, action]` in (-1, 1)."""
+
+TOLERANCE = 1e-5
+"""Largest difference to the policy's own chunks that a new graph may show."""
+
+_OPSET = 17
+
+_DRAWS = (torch.randn, torch.rand, torch.randint)
+
+
+class GraphError(SerfnError):
+    """A decision cannot be run as a graph; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One call for random numbers: the function, and its arguments without the generator."""
+
+    function: Callable[..., Tensor]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+    def repeat(self, generator: torch.Generator) -> Tensor:
+        return self.function(*self.arguments, **self.keywords, generator=generator)
+
+
+class _Recorded(TorchFunctionMode):
+    """Notes every draw that takes a generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[_Draw] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _DRAWS and kwargs.get("generator") is not None:
+            rest = {name: value for name, value in kwargs.items() if name != "generator"}
+            self.draws.append(_Draw(func, args, rest))
+        return func(*args, **kwargs)
+
+
+class _Replayed(TorchFunctionMode):
+    """Answers every draw that takes a generator with the next of the given tensors."""
+
+    def __init__(self, drawn: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._drawn = iter(drawn)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _DRAWS and (kwargs or {}).get("generator") is not None:
+            return next(self._drawn)
+        return func(*args, **(kwargs or {}))
+
+
+class _Decision(nn.Module):
+    """`decide` as a module whose inputs are the observations and all draws."""
+
+    def __init__(self, decide: Decide) -> None:
+        super().__init__()
+        self._decide = decide
+        self._generator = torch.Generator()
+
+    def forward(self, obs: Tensor, *drawn: Tensor) -> Tensor:
+        with _Replayed(drawn):
+            return self._decide(obs, self._generator)
+
+
+class DecisionGraph:
+    """A decision for a fixed number of observations, exported and ready to run on the CPU.
+
+    Args:
+        decide: The decision in PyTorch, on the CPU and in float32; its weights are copied into the graph.
+        batch: Observations per decision.
+        obs_dim: Size of an observation.
+
+    Raises:
+        GraphError: ONNX Runtime is not installed, an operator has no counterpart there, or the graph's chunks
+            are not those of `decide`.
+    """
+
+    def __init__(self, decide: Decide, batch: int, obs_dim: int) -> None:
+        try:
+            import onnx  # noqa: F401  # the exporter needs it
+            import onnxruntime
+        except ImportError as error:
+            raise GraphError(
+                f"{error.name} is not installed, so that PyTorch itself decides; for faster decisions: "
+                "pip install 'serfn[onnx]'"
+            ) from error
+        obs = torch.linspace(-1.0, 1.0, batch * obs_dim).view(batch, obs_dim)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad(), _Recorded() as recorded:
+            decide(obs, generator)
+        self._draws = recorded.draws
+        drawn = self._draw(generator)
+        self._names = ["obs", *(f"draw_{index}" for index in range(len(drawn)))]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            _export(_Decision(decide), obs, drawn, self._names), options, ["CPUExecutionProvider"]
+        )
+        # What nothing depends on, such as the choice among one component, is no input of the graph.
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+        self._verify(decide, obs, generator)
+
+    def __call__(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Decide, with the next random numbers of `generator`."""
+        values = zip(self._names, (obs, *self._draw(generator)), strict=True)
+        feeds = {name: value.numpy() for name, value in values if name in self._inputs}
+        (chunks,) = self._session.run(None, feeds)
+        return torch.from_numpy(np.asarray(chunks))
+
+    def _draw(self, generator: torch.Generator) -> list[Tensor]:
+        return [draw.repeat(generator) for draw in self._draws]
+
+    def _verify(self, decide: Decide, obs: Tensor, generator: torch.Generator) -> None:
+        state = generator.get_state()
+        with torch.no_grad():
+            expected = decide(obs, generator)
+        difference = float((self(obs, generator.set_state(state)) - expected).abs().max())
+        # Written so that NaN is refused.
+        if not difference <= TOLERANCE:
+            raise GraphError(
+                f"the exported decision differs from the policy's by {difference:.2g}, more than "
+                f"{TOLERANCE:g}, so that PyTorch itself decides"
+            )
+
+
+def _export(decision: _Decision, obs: Tensor, drawn: Sequence[Tensor], names: list[str]) -> bytes:
+    """Return the decision as an ONNX model."""
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            # The exporter that traces can replay draws. It warns that it is the older one, and prints the
+            # whole graph when it fails.
+            warnings.simplefilter("ignore")
+            register_custom_op_symbolic("aten::atanh", _atanh, _OPSET)
+            path = Path(folder) / "decision.onnx"
+            torch.onnx.export(
+                decision.eval(),
+                (obs, *drawn),
+                path,
+                input_names=names,
+                output_names=["chunks"],
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+            return path.read_bytes()
+    except Exception as error:
+        # Whatever the exporter raises, it is this policy that it cannot export.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise GraphError(
+            f"the decision cannot be exported, so that PyTorch itself decides: {reason}"
+        ) from error
+
+
+def _atanh(graph: Any, value: Any) -> Any:
+    """ONNX has this operator; the exporter does not know."""
+    return graph.op("Atanh", value)
