@@ -51,7 +51,10 @@ def member_log_probs(policy: FlowEnsemblePolicy, obs: Tensor, actions: Tensor, v
     v = u - policy.linear_mean(policy.normalizer(obs))
     slope = torch.log1p(-actions.square()).sum(-1)
     return torch.stack(
-        [torch.where(valid, flow.step_log_prob(obs, v) - slope, 0.0).sum(-1) for flow in policy.flows]
+        [
+            torch.where(valid, flow.step_log_prob(flow.context(obs), v) - slope, 0.0).sum(-1)
+            for flow in policy.flows
+        ]
     )
 
 
@@ -73,7 +76,7 @@ def test_own_log_prob_agrees_with_the_density_of_the_sample() -> None:
 
 def whose(policy: FlowEnsemblePolicy, obs: Tensor, v: Tensor) -> Tensor:
     """Member whose calmest v for its observation lies nearest; `obs` broadcasts against `v`."""
-    calm = [flow.draw(obs, v.shape[:-2], 0.0, generator()) for flow in policy.flows]
+    calm = [flow.draw(flow.context(obs), v.shape[:-2], 0.0, generator()) for flow in policy.flows]
     return torch.stack([(v - own).abs().sum((-2, -1)) for own in calm]).argmin(0)
 
 
@@ -82,7 +85,7 @@ def test_every_member_gives_its_share_of_the_chunks(count: int) -> None:
     policy = make_ensemble(shift=3.0, linear_mean=False)
     obs = draw_data(1)[0].unsqueeze(-2)
     with torch.no_grad():
-        nearest = whose(policy, obs, policy.draw(obs, (1, count), 0.2, generator()))[0]
+        nearest = whose(policy, obs, policy.draw(policy.context(obs), (1, count), 0.2, generator()))[0]
     shares = nearest.bincount(minlength=MEMBERS) / count
     torch.testing.assert_close(
         shares, torch.full((MEMBERS,), 1 / 3), atol=0.03 if count % 3 else 1e-9, rtol=0
@@ -95,9 +98,9 @@ def test_each_chunk_is_any_members_and_answers_its_own_observation(leading: tupl
     obs, source = draw_data(6)[0], generator()
     obs = obs if leading == (6,) else obs.unsqueeze(1)
     with torch.no_grad():
-        draws = torch.stack([policy.draw(obs, leading, 1e-6, source) for _ in range(300)])
+        draws = torch.stack([policy.draw(policy.context(obs), leading, 1e-6, source) for _ in range(300)])
         nearest = whose(policy, obs, draws)
-        own = torch.stack([flow.draw(obs, leading, 0.0, source) for flow in policy.flows])
+        own = torch.stack([flow.draw(flow.context(obs), leading, 0.0, source) for flow in policy.flows])
     assert torch.pdist(own[0].reshape(6, -1)).min() > 0.01
     answers = own.flatten(1, -3).unbind(1)
     for place, chunks in enumerate(draws.flatten(1, -3).unbind(1)):

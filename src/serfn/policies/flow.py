@@ -13,7 +13,7 @@ from serfn.flows.frozen import FrozenChunkFlow, freeze
 from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
 from serfn.policies.networks import ObservationEncoder, check_sizes, encode
-from serfn.policies.squashed import SquashedPolicy, check_data_noise
+from serfn.policies.squashed import Context, SquashedPolicy, check_data_noise
 
 
 @dataclass(frozen=True)
@@ -92,34 +92,41 @@ class FlowPolicy(SquashedPolicy):
         policy.drawn_by = freeze(self.flow)
         return policy
 
+    def parts(self, obs: Tensor) -> tuple[Tensor, ...]:
+        """The encoded observations, and the share of the flow's couplings."""
+        encoded = encode(self.normalizer, self.encoder, obs)
+        return encoded, *self._drawing.condition(encoded)
+
     def draw(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
         """Images v of base noise; at temperature 0 that of z = 0, or of the likeliest component's mean."""
-        context = self._encode(obs)
-        z = self.base(context).draw(leading, temperature, generator)
-        flow = self.flow if self.drawn_by is None else self.drawn_by
-        return flow(z, flow.condition(context))[0]
+        encoded, *conditions = context.parts
+        z = self.base(encoded).draw(leading, temperature, generator)
+        return self._drawing(z, conditions)[0]
 
     def draw_with_density(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Images v of base noise with their densities, in one pass through the flow."""
-        context = self._encode(obs)
-        base = self.base(context)
+        encoded, *conditions = context.parts
+        base = self.base(encoded)
         z = base.draw(leading, temperature, generator)
-        v, log_det = self.flow(z, self.flow.condition(context))
+        v, log_det = self._drawing(z, conditions)
         return v, base.step_log_prob(z, 1.0) - log_det
 
-    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
+    def step_log_prob(self, context: Context, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk], by the inverse flow."""
-        context = self._encode(obs)
-        z, log_det = self.flow.inverse(v, self.flow.condition(context))
-        return self.base(context).step_log_prob(z, temperature) + log_det
+        encoded, *conditions = context.parts
+        if self.drawn_by is not None:
+            conditions = self.flow.condition(encoded)
+        z, log_det = self.flow.inverse(v, conditions)
+        return self.base(encoded).step_log_prob(z, temperature) + log_det
 
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
         """Set the outermost layer of the flow."""
         self.flow.whitening.fit(v, valid)
 
-    def _encode(self, obs: Tensor) -> Tensor:
-        return encode(self.normalizer, self.encoder, obs)
+    @property
+    def _drawing(self) -> ConditionalChunkFlow | FrozenChunkFlow:
+        return self.flow if self.drawn_by is None else self.drawn_by

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from serfn.policies.chunk_law import mixture_step_log_prob
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
-from serfn.policies.squashed import SquashedPolicy
+from serfn.policies.squashed import Context, SquashedPolicy
 
 
 class FlowEnsemblePolicy(SquashedPolicy):
@@ -47,18 +47,20 @@ class FlowEnsemblePolicy(SquashedPolicy):
         return policy
 
     def draw(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
         """Chunks of members drawn with equal probability; at temperature 0 the first member's.
 
         Where the members divide the last of the `leading` dimensions, each gives an equal share of it: a
         random shift says which, so that every single chunk is any member's with the same probability.
         """
+        # Each member encodes its share alone, which is less work than a context of everything for each.
+        obs = context.obs
         if temperature == 0:
-            return self.flows[0].draw(obs, leading, temperature, generator)
+            return _draw(self.flows[0], obs, leading, temperature, generator)
         if leading and leading[-1] % len(self.members) == 0:
             return self._draw_shares(obs, leading, temperature, generator)
-        drawn = torch.stack([flow.draw(obs, leading, temperature, generator) for flow in self.flows])
+        drawn = torch.stack([_draw(flow, obs, leading, temperature, generator) for flow in self.flows])
         member = torch.randint(len(drawn), leading, generator=generator, device=generator.device)
         index = member.to(drawn.device)[None, ..., None, None].expand(1, *drawn.shape[1:])
         return drawn.gather(0, index).squeeze(0)
@@ -77,20 +79,20 @@ class FlowEnsemblePolicy(SquashedPolicy):
             shares = [ordered[..., index::members, :] for index in range(members)]
         each = (*leading[:-1], count // members)
         drawn = [
-            flow.draw(share, each, temperature, generator)
+            _draw(flow, share, each, temperature, generator)
             for flow, share in zip(self.flows, shares, strict=True)
         ]
         return torch.stack(drawn, -3).flatten(-4, -3)[..., (places + shift) % count, :, :]
 
-    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
+    def step_log_prob(self, context: Context, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk]."""
-        steps = self._member_steps(obs, v, temperature)
+        steps = self._member_steps(context, v, temperature)
         weights = steps.new_full((len(self.members),), -math.log(len(self.members)))
         return mixture_step_log_prob(weights, steps)
 
-    def imitation_step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+    def imitation_step_log_prob(self, context: Context, v: Tensor) -> Tensor:
         """Mean of the members' log-densities of each step, [..., chunk]."""
-        return self._member_steps(obs, v, 1.0).mean(-2)
+        return self._member_steps(context, v, 1.0).mean(-2)
 
     def fit_inputs(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
         """Fit the regression, and everybody's normaliser."""
@@ -103,6 +105,13 @@ class FlowEnsemblePolicy(SquashedPolicy):
         for flow in self.flows:
             flow.fit_whitening(v, valid)
 
-    def _member_steps(self, obs: Tensor, v: Tensor, temperature: float) -> Tensor:
+    def _member_steps(self, context: Context, v: Tensor, temperature: float) -> Tensor:
         """Log-densities [..., members, chunk] of steps given those before them."""
-        return torch.stack([flow.step_log_prob(obs, v, temperature) for flow in self.flows], -2)
+        obs = context.obs
+        return torch.stack([flow.step_log_prob(flow.context(obs), v, temperature) for flow in self.flows], -2)
+
+
+def _draw(
+    flow: FlowPolicy, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+) -> Tensor:
+    return flow.draw(flow.context(obs), leading, temperature, generator)

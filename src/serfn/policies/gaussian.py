@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 from serfn.policies.base import PolicyConfig, base_noise
 from serfn.policies.networks import MLP_DEPTH, ObservationEncoder, check_sizes, encode
-from serfn.policies.squashed import SquashedPolicy, check_data_noise
+from serfn.policies.squashed import Context, SquashedPolicy, check_data_noise
 
 LOG_STD_LIMIT = 4.0
 """The log standard deviation of whitened actions is softly kept within ± this."""
@@ -62,17 +62,21 @@ class GaussianPolicy(SquashedPolicy):
         nn.init.zeros_(self.output.bias)
         self.whitening = ChunkWhitening(chunk_size, action_dim, config.minimum_std)
 
+    def parts(self, obs: Tensor) -> tuple[Tensor, ...]:
+        """The network's output."""
+        return (self.output(encode(self.normalizer, self.encoder, obs)),)
+
     def draw(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
         """Mean plus scaled noise; at temperature 0 the mean."""
-        mean, log_std = self.predict(obs)
-        noise = base_noise(leading, self.chunk_size, self.action_dim, like=obs, generator=generator)
+        mean, log_std = self._split(*context.parts)
+        noise = base_noise(leading, self.chunk_size, self.action_dim, like=mean, generator=generator)
         return self.whitening(mean + temperature * log_std.exp() * noise)[0]
 
-    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
+    def step_log_prob(self, context: Context, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step [..., chunk]."""
-        mean, log_std = self.predict(obs)
+        mean, log_std = self._split(*context.parts)
         white, log_det = self.whitening.inverse(v)
         return gaussian_log_density(white, mean, log_std + math.log(temperature)).sum(-1) + log_det
 
@@ -82,7 +86,9 @@ class GaussianPolicy(SquashedPolicy):
 
     def predict(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of whitened v, [..., chunk, action] each."""
-        output = self.output(encode(self.normalizer, self.encoder, obs))
+        return self._split(*self.parts(obs))
+
+    def _split(self, output: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = output.unflatten(-1, (2, self.chunk_size, self.action_dim)).unbind(-3)
         return mean, soft_log_std(raw)
 

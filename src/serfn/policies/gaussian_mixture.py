@@ -14,7 +14,7 @@ from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_law import MixtureHead, MixtureLaw
 from serfn.policies.networks import MLP_DEPTH, ObservationEncoder, check_sizes, encode
-from serfn.policies.squashed import SquashedPolicy, check_data_noise
+from serfn.policies.squashed import Context, SquashedPolicy, check_data_noise
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,20 @@ class GaussianMixturePolicy(SquashedPolicy):
         self.head = MixtureHead(config.width, config.components, chunk_size, action_dim)
         self.whitening = ChunkWhitening(chunk_size, action_dim, config.minimum_std)
 
+    def parts(self, obs: Tensor) -> tuple[Tensor, ...]:
+        """The encoded observations."""
+        return (encode(self.normalizer, self.encoder, obs),)
+
     def draw(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
         """Draw components from `softmax(logits / temperature)`, then chunks; at temperature 0 the largest."""
-        return self.whitening(self.predict(obs).draw(leading, temperature, generator))[0]
+        return self.whitening(self.head(*context.parts).draw(leading, temperature, generator))[0]
 
-    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
+    def step_log_prob(self, context: Context, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk]."""
         white, log_det = self.whitening.inverse(v)
-        return self.predict(obs).step_log_prob(white, temperature) + log_det
+        return self.head(*context.parts).step_log_prob(white, temperature) + log_det
 
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
         """Set the whitening, in whose units the network predicts."""
@@ -75,4 +79,4 @@ class GaussianMixturePolicy(SquashedPolicy):
 
     def predict(self, obs: Tensor) -> MixtureLaw:
         """Law of whitened v."""
-        return self.head(encode(self.normalizer, self.encoder, obs))
+        return self.head(*self.parts(obs))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -34,8 +35,31 @@ DATA_LIMIT = 0.98
 pre-tanh space, and the density spends itself on them."""
 
 
-StepLaw = Callable[[Tensor, Tensor], Tensor]
-"""Observations and v [..., chunk, action] to a value per step [..., chunk]."""
+@dataclass(frozen=True, eq=False)
+class Context:
+    """Observations with what a policy works out of them alone: one serves many samples and densities.
+
+    Attributes:
+        obs: observations [..., obs], raw.
+        shift: `m(obs)` [..., chunk, action], or 0.
+        parts: what else the policy keeps, tensors [..., features] with the leading axes of `obs`.
+    """
+
+    obs: Tensor
+    shift: Tensor | float
+    parts: tuple[Tensor, ...]
+
+    def for_candidates(self) -> Context:
+        """The same for several chunks per observation: an axis of one in front of what is last."""
+        shift = self.shift.unsqueeze(-3) if isinstance(self.shift, Tensor) else self.shift
+        return Context(self.obs.unsqueeze(-2), shift, tuple(part.unsqueeze(-2) for part in self.parts))
+
+
+Observed = Tensor | Context
+"""Raw observations [..., obs], or what `SquashedPolicy.context` made of them."""
+
+StepLaw = Callable[[Context, Tensor], Tensor]
+"""Context and v [..., chunk, action] to a value per step [..., chunk]."""
 
 
 class SquashedConfig(Protocol):
@@ -71,33 +95,44 @@ class SquashedPolicy(LikelihoodPolicy):
         super().__init__(obs_dim, action_dim, chunk_size, mean_limit=mean_limit)
         self.data_noise = config.data_noise
 
-    @abstractmethod
-    def draw(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
-    ) -> Tensor:
-        """Draw v [*leading, chunk, action]; `obs` broadcasts against `leading`."""
+    def context(self, obs: Observed) -> Context:
+        """Return what all methods below need of observations; several calls for the same ones share it.
+
+        Gradients of every call flow into it, so that it serves one backward pass.
+        """
+        return obs if isinstance(obs, Context) else Context(obs, self._shift(obs), self.parts(obs))
+
+    def parts(self, obs: Tensor) -> tuple[Tensor, ...]:
+        """Return what `draw` and `step_log_prob` read of observations [..., obs] besides themselves."""
+        return ()
 
     @abstractmethod
-    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
+    def draw(
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+    ) -> Tensor:
+        """Draw v [*leading, chunk, action]; the observations broadcast against `leading`."""
+
+    @abstractmethod
+    def step_log_prob(self, context: Context, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk], over v [..., chunk, action].
 
         It is that of the law which `draw` draws from at this temperature, above 0.
         """
 
-    def imitation_step_log_prob(self, obs: Tensor, v: Tensor) -> Tensor:
+    def imitation_step_log_prob(self, context: Context, v: Tensor) -> Tensor:
         """What imitation raises at each step [..., chunk]: the log-density, or a bound below it."""
-        return self.step_log_prob(obs, v)
+        return self.step_log_prob(context, v)
 
     @abstractmethod
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
         """Set the whitening of v from values [n, chunk, action] and their mask [n, chunk]."""
 
     def draw_with_density(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Draw as `draw` does, with the log-density of each step [*leading, chunk] at temperature 1."""
-        v = self.draw(obs, leading, temperature, generator)
-        return v, self.step_log_prob(obs, v)
+        v = self.draw(context, leading, temperature, generator)
+        return v, self.step_log_prob(context, v)
 
     @torch.no_grad()
     def fit_statistics(self, observations: Tensor, actions: Tensor, valid: Tensor) -> None:
@@ -105,28 +140,30 @@ class SquashedPolicy(LikelihoodPolicy):
         self.fit_inputs(observations, actions, valid)
         self.fit_whitening(atanh_clipped(actions, DATA_LIMIT) - self._shift(observations), valid)
 
-    def sample(self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
+    def sample(self, obs: Observed, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
         """Draw chunks [batch, chunk, action]."""
         check_temperature(temperature)
-        return (self.draw(obs, obs.shape[:-1], temperature, generator) + self._shift(obs)).tanh()
+        context = self.context(obs)
+        return (self.draw(context, context.obs.shape[:-1], temperature, generator) + context.shift).tanh()
 
     def sample_candidates(
-        self, obs: Tensor, count: int, *, temperature: float = 1.0, generator: torch.Generator
+        self, obs: Observed, count: int, *, temperature: float = 1.0, generator: torch.Generator
     ) -> Tensor:
         """Draw chunks [batch, count, chunk, action]."""
         check_temperature(temperature)
-        obs = obs.unsqueeze(-2)
-        return (self.draw(obs, (len(obs), count), temperature, generator) + self._shift(obs)).tanh()
+        context = self.context(obs).for_candidates()
+        leading = (len(context.obs), count)
+        return (self.draw(context, leading, temperature, generator) + context.shift).tanh()
 
     def rsample_and_log_prob(
-        self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator
+        self, obs: Observed, *, temperature: float = 1.0, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Reparameterised chunks and their log-density at temperature 1, free of atanh's round-off."""
         u, log_prob = self.rsample_pre_tanh(obs, temperature=temperature, generator=generator)
         return u.tanh(), log_prob - tanh_log_slope(u).sum((-2, -1))
 
     def rsample_pre_tanh(
-        self, obs: Tensor, *, temperature: float = 1.0, generator: torch.Generator
+        self, obs: Observed, *, temperature: float = 1.0, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Reparameterised pre-tanh chunks u [batch, chunk, action] and their log-density over u [batch].
 
@@ -135,23 +172,26 @@ class SquashedPolicy(LikelihoodPolicy):
         saturated actions.
         """
         check_temperature(temperature)
-        v, step_log_prob = self.draw_with_density(obs, obs.shape[:-1], temperature, generator)
-        return v + self._shift(obs), step_log_prob.sum(-1)
+        context = self.context(obs)
+        leading = context.obs.shape[:-1]
+        v, step_log_prob = self.draw_with_density(context, leading, temperature, generator)
+        return v + context.shift, step_log_prob.sum(-1)
 
-    def log_prob_pre_tanh(self, obs: Tensor, u: Tensor, valid: Tensor | None = None) -> Tensor:
+    def log_prob_pre_tanh(self, obs: Observed, u: Tensor, valid: Tensor | None = None) -> Tensor:
         """Log-density over u [batch] of pre-tanh chunks [batch, chunk, action] or their valid prefixes."""
         return _sum_valid(self._of_chunks(self.step_log_prob, obs, _cleared(u, valid)), valid)
 
     def log_prob(
-        self, obs: Tensor, actions: Tensor, valid: Tensor | None = None, *, temperature: float = 1.0
+        self, obs: Observed, actions: Tensor, valid: Tensor | None = None, *, temperature: float = 1.0
     ) -> Tensor:
         """Log-density [batch] of chunks; finite, with finite gradients, for all actions in [-1, 1]."""
         check_density_temperature(temperature)
         return self._squashed(partial(self.step_log_prob, temperature=temperature), obs, actions, valid)
 
-    def log_prob_candidates(self, obs: Tensor, actions: Tensor, valid: Tensor | None = None) -> Tensor:
+    def log_prob_candidates(self, obs: Observed, actions: Tensor, valid: Tensor | None = None) -> Tensor:
         """Log-density [batch, count] of chunks [batch, count, chunk, action]."""
-        return self._squashed(self.step_log_prob, obs.unsqueeze(-2), actions, valid)
+        context = self.context(obs).for_candidates()
+        return self._squashed(self.step_log_prob, context, actions, valid)
 
     def imitation_loss(
         self,
@@ -183,17 +223,18 @@ class SquashedPolicy(LikelihoodPolicy):
             actions = actions + self.data_noise * noise
         return actions.clamp(-DATA_LIMIT, DATA_LIMIT)
 
-    def _squashed(self, law: StepLaw, obs: Tensor, actions: Tensor, valid: Tensor | None) -> Tensor:
+    def _squashed(self, law: StepLaw, obs: Observed, actions: Tensor, valid: Tensor | None) -> Tensor:
         u = atanh_clipped(_cleared(actions, valid), DENSITY_LIMIT)
         return _sum_valid(self._of_chunks(law, obs, u) - tanh_log_slope(u).sum(-1), valid)
 
-    def _of_chunks(self, law: StepLaw, obs: Tensor, u: Tensor) -> Tensor:
+    def _of_chunks(self, law: StepLaw, obs: Observed, u: Tensor) -> Tensor:
         if u.shape[-2:] != (self.chunk_size, self.action_dim):
             raise ValueError(
                 f"chunks have shape {tuple(u.shape)}: "
                 f"the last axes must be [{self.chunk_size}, {self.action_dim}]"
             )
-        return law(obs, u - self._shift(obs))
+        context = self.context(obs)
+        return law(context, u - context.shift)
 
     def _shift(self, obs: Tensor) -> Tensor | float:
         return 0.0 if self.linear_mean is None else self.linear_mean(self.normalizer(obs))
