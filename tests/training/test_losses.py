@@ -111,7 +111,13 @@ def test_q_gradient_kl_is_minus_value_plus_scaled_divergence() -> None:
     data = batch(torch.zeros(16, CHUNK, ACTION))
     coefficient = torch.tensor(0.25)
     loss, metrics = q_gradient_kl(
-        policy, reference, SumCritic(), data, coefficient=coefficient, generator=generator()
+        policy,
+        reference,
+        SumCritic(),
+        data,
+        policy.context(data.obs),
+        coefficient=coefficient,
+        generator=generator(),
     )
     u = 0.3 + 0.4 * torch.randn(16, CHUNK, ACTION, dtype=torch.float64, generator=generator())
     value = u.tanh().sum((1, 2)).mean() + 0.5
@@ -123,11 +129,13 @@ def test_q_gradient_kl_is_minus_value_plus_scaled_divergence() -> None:
 
 def test_q_gradient_kl_moves_the_policy_and_never_the_critic() -> None:
     policy, critic = gaussian_policy(0.0, 0.5), SumCritic()
+    data = batch(torch.zeros(4, CHUNK, ACTION))
     loss, _ = q_gradient_kl(
         policy,
         gaussian_policy(0.0, 0.5),
         critic,
-        batch(torch.zeros(4, CHUNK, ACTION)),
+        data,
+        policy.context(data.obs),
         coefficient=torch.tensor(0.1),
         generator=generator(),
     )
@@ -140,7 +148,13 @@ def test_q_gradient_nll_adds_the_likelihood_of_demonstrations() -> None:
     policy, noise = gaussian_policy(0.0, 0.5), generator()
     data, demonstrations = batch(torch.zeros(4, CHUNK, ACTION)), batch(torch.full((3, CHUNK, ACTION), 0.4))
     loss, metrics = q_gradient_nll(
-        policy, SumCritic(), data, demonstrations, coefficient=torch.tensor(0.5), generator=noise
+        policy,
+        SumCritic(),
+        data,
+        policy.context(data.obs),
+        demonstrations,
+        coefficient=torch.tensor(0.5),
+        generator=noise,
     )
     nll, _ = losses.imitation_loss(policy, demonstrations, generator=generator())
     torch.testing.assert_close(loss, -metrics["policy/q_mean"] + 0.5 * nll)
@@ -149,10 +163,12 @@ def test_q_gradient_nll_adds_the_likelihood_of_demonstrations() -> None:
 def test_advantage_weights_favour_better_chunks_at_the_wanted_sample_size() -> None:
     policy = gaussian_policy(0.0, 0.5)
     actions = torch.linspace(-0.8, 0.8, 16, dtype=torch.float64).view(16, 1, 1).expand(16, CHUNK, ACTION)
+    data = batch(actions)
     loss, metrics = advantage_weighted(
         policy,
         SumCritic(),
-        batch(actions),
+        data,
+        policy.context(data.obs),
         baseline_samples=2,
         temperature=0.5,
         generator=generator(),
@@ -180,6 +196,7 @@ def test_calm_chunks_of_no_advantage_move_the_policy_unless_the_likelihood_is_th
         policy,
         critic,
         batch(actions),
+        policy.context(obs),
         baseline_samples=1,
         temperature=temperature,
         generator=generator(),
@@ -193,7 +210,8 @@ def test_calm_chunks_of_no_advantage_move_the_policy_unless_the_likelihood_is_th
 def test_mpo_is_the_softmax_average_of_log_densities() -> None:
     policy, proposal = gaussian_policy(0.1, 0.5), gaussian_policy(0.0, 0.7)
     data = batch(torch.zeros(3, CHUNK, ACTION))
-    loss, metrics = mpo(policy, proposal, SumCritic(), data, samples=8, generator=generator())
+    context = policy.context(data.obs)
+    loss, metrics = mpo(policy, proposal, SumCritic(), data, context, samples=8, generator=generator())
     actions = proposal.sample_candidates(data.obs, 8, generator=generator())
     weights = torch.softmax(actions.sum((2, 3)) / metrics["policy/temperature"], 1)
     log_prob = policy.log_prob_candidates(data.obs, actions) / DIMENSIONS

@@ -14,7 +14,7 @@ from torch import Tensor
 from serfn.critics.base import ChunkCritic
 from serfn.critics.targets import chunk_target
 from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
-from serfn.policies.squashed import SquashedPolicy
+from serfn.policies.squashed import Observed, SquashedPolicy
 from serfn.training.batch import TensorBatch
 
 Metrics = dict[str, Tensor]
@@ -88,7 +88,7 @@ def critic_loss(critic: ChunkCritic, batch: TensorBatch, targets: Tensor) -> tup
 
 
 def sample_with_kl(
-    policy: SquashedPolicy, reference: SquashedPolicy, obs: Tensor, generator: torch.Generator
+    policy: SquashedPolicy, reference: SquashedPolicy, observed: Observed, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Sample one chunk per observation with the sampled divergence from the reference.
 
@@ -99,8 +99,9 @@ def sample_with_kl(
         Actions `[batch, chunk, action]` in (-1, 1) and ``(log π - log π_ref) / D`` `[batch]`, both
         differentiable.
     """
-    latent, log_prob = policy.rsample_pre_tanh(obs, generator=generator)
-    divergence = log_prob - reference.log_prob_pre_tanh(obs, latent)
+    context = policy.context(observed)
+    latent, log_prob = policy.rsample_pre_tanh(context, generator=generator)
+    divergence = log_prob - reference.log_prob_pre_tanh(context.obs, latent)
     return torch.tanh(latent), divergence / latent[0].numel()
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from serfn.core.errors import ConfigError
 from serfn.critics.base import ChunkCritic
 from serfn.policies.base import ChunkPolicy, mean_per_dimension
-from serfn.policies.squashed import SquashedPolicy
+from serfn.policies.squashed import Context, SquashedPolicy
 from serfn.training.batch import TensorBatch
 from serfn.training.coefficient import (
     adapt_coefficient,
@@ -120,30 +120,33 @@ class RegularizedConfig(ImprovementConfig):
         """Return the operator's loss with λ times the penalty, see `ImprovementConfig.loss`."""
         policy = self.required(policy, SquashedPolicy)
         reference = self.required(reference, SquashedPolicy)
+        # One pass through the encoder, and one set of conditions, for all that follows.
+        context = policy.context(batch.obs)
         if self.operator == "q_gradient":
             # The operator's sample serves the penalty too, so that one pass through the flow is enough.
             if self.penalty == "kl":
                 return q_gradient_kl(
-                    policy, reference, critic, batch, coefficient=coefficient, generator=generator
+                    policy, reference, critic, batch, context, coefficient=coefficient, generator=generator
                 )
             return q_gradient_nll(
-                policy, critic, batch, demonstrations, coefficient=coefficient, generator=generator
+                policy, critic, batch, context, demonstrations, coefficient=coefficient, generator=generator
             )
         if self.operator == "advantage_weighted":
             loss, metrics = advantage_weighted(
                 policy,
                 critic,
                 batch,
+                context,
                 baseline_samples=self.baseline_samples,
                 temperature=self.temperature,
                 generator=generator,
             )
         else:
             loss, metrics = mpo(
-                policy, reference, critic, batch, samples=self.mpo_samples, generator=generator
+                policy, reference, critic, batch, context, samples=self.mpo_samples, generator=generator
             )
         if self.penalty == "kl":
-            divergence = sample_with_kl(policy, reference, batch.obs, generator)[1].mean()
+            divergence = sample_with_kl(policy, reference, context, generator)[1].mean()
             return loss + coefficient * divergence, {**metrics, "policy/kl": divergence.detach()}
         nll, nll_metrics = imitation_loss(policy, demonstrations, generator=generator)
         return loss + coefficient * nll, {**metrics, **nll_metrics}
@@ -154,6 +157,7 @@ def q_gradient_kl(
     reference: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
+    context: Context,
     *,
     coefficient: Tensor,
     generator: torch.Generator,
@@ -162,7 +166,7 @@ def q_gradient_kl(
 
     ``L = -E_z Q(s, f(z; s)) + λ · KL(π ‖ π_ref) / D``, ``KL = E_z[log π - log π_ref]`` at `f(z; s)`.
     """
-    actions, divergence = sample_with_kl(policy, reference, batch.obs, generator)
+    actions, divergence = sample_with_kl(policy, reference, context, generator)
     values = critic.value(batch.obs, actions)
     divergence = divergence.mean()
     loss = -values.mean() + coefficient * divergence
@@ -173,6 +177,7 @@ def q_gradient_nll(
     policy: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
+    context: Context,
     demonstrations: TensorBatch,
     *,
     coefficient: Tensor,
@@ -185,7 +190,7 @@ def q_gradient_nll(
 
     Reference: arXiv 2602.09580, policy objective.
     """
-    actions, _ = policy.rsample_and_log_prob(batch.obs, generator=generator)
+    actions, _ = policy.rsample_and_log_prob(context, generator=generator)
     values = critic.value(batch.obs, actions)
     nll, metrics = imitation_loss(policy, demonstrations, generator=generator)
     return -values.mean() + coefficient * nll, {**policy_values(values), **metrics}
@@ -195,6 +200,7 @@ def advantage_weighted(
     policy: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
+    context: Context,
     *,
     baseline_samples: int,
     temperature: float,
@@ -215,7 +221,7 @@ def advantage_weighted(
     """
     with torch.no_grad():
         own = policy.sample_candidates(
-            batch.obs, baseline_samples, temperature=temperature, generator=generator
+            context, baseline_samples, temperature=temperature, generator=generator
         )
         baseline = critic.candidate_values(batch.obs, own).mean(1)
         values = critic.value(batch.obs, batch.actions, batch.valid)
@@ -223,7 +229,7 @@ def advantage_weighted(
         sharpness = temperature_for_sample_size(advantages, _SAMPLE_FRACTION)
         weights = torch.softmax(advantages / sharpness, dim=0)
     actions = policy.prepare_data(batch.actions, generator=generator)
-    log_prob = policy.log_prob(batch.obs, actions, batch.planned, temperature=temperature)
+    log_prob = policy.log_prob(context, actions, batch.planned, temperature=temperature)
     loss = mean_per_dimension(-log_prob, batch.planned, policy.action_dim, weights)
     return loss, {
         **policy_values(baseline),
@@ -239,6 +245,7 @@ def mpo(
     proposal: SquashedPolicy,
     critic: ChunkCritic,
     batch: TensorBatch,
+    context: Context,
     *,
     samples: int,
     generator: torch.Generator,
@@ -255,7 +262,7 @@ def mpo(
         values = critic.candidate_values(batch.obs, actions)
         temperature = temperature_for_sample_size(values, _SAMPLE_FRACTION)
         weights = torch.softmax(values / temperature, dim=1)
-    log_prob = policy.log_prob_candidates(batch.obs, actions) / actions[0, 0].numel()
+    log_prob = policy.log_prob_candidates(context, actions) / actions[0, 0].numel()
     return -(weights * log_prob).sum(1).mean(), {
         **policy_values(values),
         "policy/temperature": temperature,
