@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from serfn.core.errors import ConfigError
 from serfn.core.spec import TaskSpec
 from serfn.critics.base import ChunkCritic
 from serfn.policies.base import ChunkPolicy
+from serfn.training.decision_graph import DecisionGraph, GraphError
 from serfn.training.losses import best_of
 
 
@@ -105,6 +109,9 @@ class BestOfNActor:
         self.task = task
         self.acting = acting
         self._generator = torch.Generator(_device(policy)).manual_seed(0)
+        self._sampler: ChunkPolicy = policy
+        self._graph: DecisionGraph | None = None
+        self._version: tuple[int, ...] | None = None
         self._low = np.array(task.action.low, np.float32)
         self._high = np.array(task.action.high, np.float32)
 
@@ -122,18 +129,55 @@ class BestOfNActor:
         """Restart the random stream from `seed`."""
         self._generator.manual_seed(seed)
 
+    def prepare(self, batch: int = 1) -> str | None:
+        """Work out ahead what makes decisions for `batch` observations fast: the graph of ONNX Runtime.
+
+        It takes up to a second; until the weights change, `act` uses it for that many observations.
+
+        Returns:
+            None, or why there is no graph, so that PyTorch decides as before.
+        """
+        if _device(self.policy).type != "cpu" or next(self.policy.parameters()).dtype != torch.float32:
+            return "graphs of decisions run on the CPU in float32; PyTorch itself decides"
+        self._renew()
+        # A copy, whose weights are constants of the graph.
+        judge = None if self.critic is None else copy.deepcopy(self.critic).requires_grad_(False)
+        try:
+            self._graph = DecisionGraph(partial(self._decide, judge), batch, self.policy.obs_dim)
+        except GraphError as error:
+            return str(error)
+        return None
+
     @torch.no_grad()
     def act(self, observations: np.ndarray) -> np.ndarray:
         """Return one chunk `[batch, chunk, action]` in physical units per observation `[batch, obs]`."""
+        self._renew()
         weight = next(self.policy.parameters())
         obs = torch.as_tensor(observations, dtype=weight.dtype, device=weight.device)
-        candidates, temperature = self.acting.candidates, self.acting.temperature
-        if self.critic is None or candidates == 1:
-            chunks = self.policy.sample(obs, temperature=temperature, generator=self._generator)
+        if self._graph is not None and len(obs) == self._graph.batch:
+            chunks = self._graph(obs, self._generator)
         else:
-            chunks, _ = best_of(self.policy, self.critic, obs, candidates, temperature, self._generator)
+            chunks = self._decide(self.critic, obs, self._generator)
         # float32 arithmetic may leave a bound by one unit in the last place.
         return np.clip(self.task.action.denormalize(chunks.cpu().numpy()), self._low, self._high)
+
+    def _decide(self, critic: ChunkCritic | None, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """The chosen chunks `[batch, chunk, action]` in (-1, 1)."""
+        candidates, temperature = self.acting.candidates, self.acting.temperature
+        if critic is None or candidates == 1:
+            return self._sampler.sample(obs, temperature=temperature, generator=generator)
+        return best_of(self._sampler, critic, obs, candidates, temperature, generator)[0]
+
+    def _renew(self) -> None:
+        """Follow the weights: a frozen copy of the policy decides until they change."""
+        version = (_version(self.policy), 0 if self.critic is None else _version(self.critic))
+        if version != self._version:
+            self._sampler, self._graph, self._version = self.policy.frozen(), None, version
+
+
+def _version(module: nn.Module) -> int:
+    """A number that grows whenever a weight is written, as PyTorch counts it for its own checks."""
+    return sum(tensor._version for tensor in (*module.parameters(), *module.buffers()))
 
 
 def _device(policy: ChunkPolicy) -> torch.device:

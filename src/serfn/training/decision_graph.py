@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.onnx import register_custom_op_symbolic
 from torch.overrides import TorchFunctionMode
 
 from serfn.core.errors import SerfnError
@@ -115,6 +114,7 @@ class DecisionGraph:
                 f"{error.name} is not installed, so that PyTorch itself decides; for faster decisions: "
                 "pip install 'serfn[onnx]'"
             ) from error
+        self.batch = batch
         obs = torch.linspace(-1.0, 1.0, batch * obs_dim).view(batch, obs_dim)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad(), _Recorded() as recorded:
@@ -166,7 +166,9 @@ def _export(decision: _Decision, obs: Tensor, drawn: Sequence[Tensor], names: li
             # The exporter that traces can replay draws. It warns that it is the older one, and prints the
             # whole graph when it fails.
             warnings.simplefilter("ignore")
-            register_custom_op_symbolic("aten::atanh", _atanh, _OPSET)
+            torch.onnx.register_custom_op_symbolic(  # pyright: ignore[reportPrivateImportUsage]
+                "aten::atanh", _atanh, _OPSET
+            )
             path = Path(folder) / "decision.onnx"
             torch.onnx.export(
                 decision.eval(),
