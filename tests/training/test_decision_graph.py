@@ -60,6 +60,19 @@ def test_graphs_draw_the_chunks_of_the_policy(name: str, candidates: int) -> Non
         np.testing.assert_allclose(actor.act(row[None]), chunk, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["flow", "diffusion", "ensemble"])
+def test_a_stored_graph_decides_for_an_actor_elsewhere(name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    actor, other = make_actor(POLICIES[name], 6), make_actor(POLICIES[name], 6)
+    assert actor.prepare() is None and actor.graph is not None
+    assert other.run_by(actor.graph) is None
+    for each in (actor, other):
+        each.reset(5)
+    np.testing.assert_array_equal(actor.act(OBSERVATIONS[:1]), other.act(OBSERVATIONS[:1]))
+    note = other.run_by(b"no model")
+    assert note is not None and "cannot be run" in note
+
+
 def test_other_numbers_of_observations_are_decided_without_the_graph() -> None:
     pytest.importorskip("onnxruntime")
     actor = make_actor(POLICIES["flow"], 4)
@@ -104,4 +117,4 @@ def test_a_graph_that_decides_otherwise_is_refused() -> None:
         return obs * len(calls)
 
     with pytest.raises(GraphError, match="differs"):
-        DecisionGraph(changing, 1, OBS)
+        DecisionGraph.export(changing, 1, OBS)

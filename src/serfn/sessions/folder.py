@@ -212,6 +212,7 @@ def create(path: str | Path, policy: str | Path, config: RobotRunConfig) -> Robo
         write_atomically(folder.config, json.dumps(to_dict(settings), indent=1))
         if learns:
             _first_checkpoint(folder, settings, actor.task, Path(policy))
+    actor.prepare()
     SnapshotStore(folder.policies).publish(
         actor,
         updates=0,

@@ -72,6 +72,7 @@ class Learner:
         self._log = RunLog(self.folder.path)
         self._feed = ExperienceFeed(self.folder.experience)
         self._taken: list[tuple[str, int]] = []
+        self._told_of_graphs = False
         task = self.folder.task()
         if not self.folder.config.is_file():
             raise ConfigError(f"the session in '{folder}' only evaluates; set up another one that learns")
@@ -153,6 +154,10 @@ class Learner:
     def publish(self, actor: BestOfNActor) -> int:
         """Publish the weights of `actor` for the actors of the session, and return their version."""
         config = self.session.config
+        note = actor.prepare()
+        if note is not None and not self._told_of_graphs:
+            self._told_of_graphs = True
+            self.progress.note(note)
         version = self.snapshots.publish(actor, updates=self.state.updates, critic=config.critic)
         self.snapshots.prune(self.folder.versions_in_use())
         return version

@@ -6,6 +6,7 @@ Layout of a snapshot root::
       00000012/                 one snapshot, named by its version
         policy/                 the policy as a bundle, see `serfn.policies.bundle`
         critic.safetensors      weights of the critic; missing where one sample is enough to act
+        decision.onnx           the decision as a graph, if the publisher prepared it; PyTorch decides without
         snapshot.json           how to act, the architecture of the critic, digests of all files
       latest.json               pointer: {"folder": "00000012"}
 
@@ -37,7 +38,8 @@ from serfn.critics.factory import make_critic
 from serfn.policies.bundle import load_bundle, save_bundle
 from serfn.training.acting import ActingConfig, BestOfNActor, sampling
 
-_POLICY, _CRITIC, _DOCUMENT, _LATEST = "policy", "critic.safetensors", "snapshot.json", "latest.json"
+_POLICY, _CRITIC, _GRAPH = "policy", "critic.safetensors", "decision.onnx"
+_DOCUMENT, _LATEST = "snapshot.json", "latest.json"
 _INCOMPLETE = "incomplete"
 
 
@@ -108,6 +110,8 @@ class SnapshotStore:
             if actor.critic is not None:
                 weights = {name: value.detach().cpu() for name, value in actor.critic.state_dict().items()}
                 (folder / _CRITIC).write_bytes(save(weights))
+            if actor.graph is not None:
+                (folder / _GRAPH).write_bytes(actor.graph)
             document = {**to_dict(info), "digests": _digests(folder)}
             (folder / _DOCUMENT).write_text(json.dumps(document, indent=1), encoding="utf-8")
 
@@ -169,7 +173,11 @@ class SnapshotStore:
                 raise CheckpointError(f"critic of policy snapshot '{folder}' is damaged: {error}") from error
             critic.requires_grad_(False)
         bundle.policy.requires_grad_(False)
-        return BestOfNActor(bundle.policy, critic, bundle.spec, info.acting)
+        actor = BestOfNActor(bundle.policy, critic, bundle.spec, info.acting)
+        if (folder / _GRAPH).is_file():
+            # Exporting would hold the control thread up; loading does not. Without the runtime, PyTorch acts.
+            actor.run_by((folder / _GRAPH).read_bytes())
+        return actor
 
     def pack(self, version: int) -> dict[str, bytes]:
         """Return the files of a snapshot, by path inside its folder, to be sent to another machine."""
@@ -185,7 +193,7 @@ class SnapshotStore:
         Raises:
             CheckpointError: A name is foreign, or the folder cannot be written.
         """
-        known = {f"{_POLICY}/config.json", f"{_POLICY}/model.safetensors", _CRITIC, _DOCUMENT}
+        known = {f"{_POLICY}/config.json", f"{_POLICY}/model.safetensors", _CRITIC, _GRAPH, _DOCUMENT}
         if foreign := set(files) - known:
             raise CheckpointError(
                 f"a policy snapshot brings {sorted(foreign)}; its files are {sorted(known)}"

@@ -143,7 +143,25 @@ class BestOfNActor:
         # A copy, whose weights are constants of the graph.
         judge = None if self.critic is None else copy.deepcopy(self.critic).requires_grad_(False)
         try:
-            self._graph = DecisionGraph(partial(self._decide, judge), batch, self.policy.obs_dim)
+            self._graph = DecisionGraph.export(partial(self._decide, judge), batch, self.policy.obs_dim)
+        except GraphError as error:
+            return str(error)
+        return None
+
+    @property
+    def graph(self) -> bytes | None:
+        """What `prepare` made, for an actor of the same weights elsewhere (`run_by`)."""
+        return None if self._graph is None else self._graph.model
+
+    def run_by(self, graph: bytes) -> str | None:
+        """Decide by a graph that `prepare` made of these weights; quick, as nothing is exported.
+
+        Returns:
+            None, or why it cannot be run here, so that PyTorch decides.
+        """
+        self._renew()
+        try:
+            self._graph = DecisionGraph(graph)
         except GraphError as error:
             return str(error)
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ Decide = Callable[[Tensor, torch.Generator], Tensor]
 TOLERANCE = 1e-5
 """Largest difference to the policy's own chunks that a new graph may show."""
 
-_OPSET = 17
+_OPSET, _NOTES = 17, "serfn"
 
 _DRAWS = (torch.randn, torch.rand, torch.randint)
 
@@ -41,14 +42,22 @@ class GraphError(SerfnError):
 
 @dataclass(frozen=True)
 class _Draw:
-    """One call for random numbers: the function, and its arguments without the generator."""
+    """One call for random numbers on the CPU: the name of the function in `torch`, and its arguments."""
 
-    function: Callable[..., Tensor]
+    function: str
     arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
+    dtype: str | None
+
+    @classmethod
+    def of(
+        cls, function: Callable[..., Tensor], arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> _Draw:
+        dtype = keywords.get("dtype")
+        return cls(function.__name__, arguments, None if dtype is None else str(dtype).partition(".")[2])
 
     def repeat(self, generator: torch.Generator) -> Tensor:
-        return self.function(*self.arguments, **self.keywords, generator=generator)
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        return getattr(torch, self.function)(*self.arguments, generator=generator, dtype=dtype)
 
 
 class _Recorded(TorchFunctionMode):
@@ -61,8 +70,7 @@ class _Recorded(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in _DRAWS and kwargs.get("generator") is not None:
-            rest = {name: value for name, value in kwargs.items() if name != "generator"}
-            self.draws.append(_Draw(func, args, rest))
+            self.draws.append(_Draw.of(func, args, kwargs))
         return func(*args, **kwargs)
 
 
@@ -93,70 +101,99 @@ class _Decision(nn.Module):
 
 
 class DecisionGraph:
-    """A decision for a fixed number of observations, exported and ready to run on the CPU.
+    """A decision for a fixed number of observations, ready to run on the CPU.
 
     Args:
-        decide: The decision in PyTorch, on the CPU and in float32; its weights are copied into the graph.
+        model: What `export` returned, on this machine or another.
+
+    Attributes:
+        model: The same.
         batch: Observations per decision.
-        obs_dim: Size of an observation.
 
     Raises:
-        GraphError: ONNX Runtime is not installed, an operator has no counterpart there, or the graph's chunks
-            are not those of `decide`.
+        GraphError: ONNX Runtime is not installed, or the model is none of ours.
     """
 
-    def __init__(self, decide: Decide, batch: int, obs_dim: int) -> None:
+    def __init__(self, model: bytes) -> None:
         try:
-            import onnx  # noqa: F401  # the exporter needs it
             import onnxruntime
         except ImportError as error:
-            raise GraphError(
-                f"{error.name} is not installed, so that PyTorch itself decides; for faster decisions: "
-                "pip install 'serfn[onnx]'"
-            ) from error
-        self.batch = batch
+            raise _missing(error) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+            notes = json.loads(self._session.get_modelmeta().custom_metadata_map[_NOTES])
+            draws = [(name, tuple(arguments), dtype) for name, arguments, dtype in notes["draws"]]
+            self.batch = int(notes["batch"])
+        except Exception as error:
+            raise GraphError(f"a stored decision cannot be run: {error}") from error
+        if not {name for name, _, _ in draws} <= {function.__name__ for function in _DRAWS}:
+            raise GraphError("a stored decision asks for random numbers of an unknown kind")
+        self.model = model
+        self._draws = [_Draw(*draw) for draw in draws]
+        self._names = _input_names(self._draws)
+        # What nothing depends on, such as the choice among one component, is no input of the graph.
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+
+    @classmethod
+    def export(cls, decide: Decide, batch: int, obs_dim: int) -> DecisionGraph:
+        """Export a decision.
+
+        Args:
+            decide: The decision in PyTorch, on the CPU and in float32; its weights are copied into the graph.
+            batch: Observations per decision.
+            obs_dim: Size of an observation.
+
+        Raises:
+            GraphError: ONNX or its runtime is not installed, an operator has no counterpart there, or the
+                graph's chunks are not those of `decide`.
+        """
         obs = torch.linspace(-1.0, 1.0, batch * obs_dim).view(batch, obs_dim)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad(), _Recorded() as recorded:
             decide(obs, generator)
-        self._draws = recorded.draws
-        drawn = self._draw(generator)
-        self._names = ["obs", *(f"draw_{index}" for index in range(len(drawn)))]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            _export(_Decision(decide), obs, drawn, self._names), options, ["CPUExecutionProvider"]
-        )
-        # What nothing depends on, such as the choice among one component, is no input of the graph.
-        self._inputs = {entry.name for entry in self._session.get_inputs()}
-        self._verify(decide, obs, generator)
-
-    def __call__(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Decide, with the next random numbers of `generator`."""
-        values = zip(self._names, (obs, *self._draw(generator)), strict=True)
-        feeds = {name: value.numpy() for name, value in values if name in self._inputs}
-        (chunks,) = self._session.run(None, feeds)
-        return torch.from_numpy(np.asarray(chunks))
-
-    def _draw(self, generator: torch.Generator) -> list[Tensor]:
-        return [draw.repeat(generator) for draw in self._draws]
-
-    def _verify(self, decide: Decide, obs: Tensor, generator: torch.Generator) -> None:
+        graph = cls(_export(decide, obs, recorded.draws))
         state = generator.get_state()
         with torch.no_grad():
             expected = decide(obs, generator)
-        difference = float((self(obs, generator.set_state(state)) - expected).abs().max())
+        difference = float((graph(obs, generator.set_state(state)) - expected).abs().max())
         # Written so that NaN is refused.
         if not difference <= TOLERANCE:
             raise GraphError(
                 f"the exported decision differs from the policy's by {difference:.2g}, more than "
                 f"{TOLERANCE:g}, so that PyTorch itself decides"
             )
+        return graph
+
+    def __call__(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Decide, with the next random numbers of `generator`."""
+        drawn = (draw.repeat(generator) for draw in self._draws)
+        values = zip(self._names, (obs, *drawn), strict=True)
+        feeds = {name: value.numpy() for name, value in values if name in self._inputs}
+        (chunks,) = self._session.run(None, feeds)
+        return torch.from_numpy(np.asarray(chunks))
 
 
-def _export(decision: _Decision, obs: Tensor, drawn: Sequence[Tensor], names: list[str]) -> bytes:
-    """Return the decision as an ONNX model."""
+def _input_names(draws: Sequence[_Draw]) -> list[str]:
+    return ["obs", *(f"draw_{index}" for index in range(len(draws)))]
+
+
+def _missing(error: ImportError) -> GraphError:
+    return GraphError(
+        f"{error.name} is not installed, so that PyTorch itself decides; for faster decisions: "
+        "pip install 'serfn[onnx]'"
+    )
+
+
+def _export(decide: Decide, obs: Tensor, draws: Sequence[_Draw]) -> bytes:
+    """Return the decision as an ONNX model that notes its draws."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise _missing(error) from error
+    drawn = [draw.repeat(torch.Generator()) for draw in draws]
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -171,21 +208,24 @@ def _export(decision: _Decision, obs: Tensor, drawn: Sequence[Tensor], names: li
             )
             path = Path(folder) / "decision.onnx"
             torch.onnx.export(
-                decision.eval(),
+                _Decision(decide).eval(),
                 (obs, *drawn),
                 path,
-                input_names=names,
+                input_names=_input_names(draws),
                 output_names=["chunks"],
                 opset_version=_OPSET,
                 dynamo=False,
             )
-            return path.read_bytes()
+            model = onnx.load(path)
     except Exception as error:
         # Whatever the exporter raises, it is this policy that it cannot export.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise GraphError(
             f"the decision cannot be exported, so that PyTorch itself decides: {reason}"
         ) from error
+    notes = {"batch": len(obs), "draws": [[draw.function, draw.arguments, draw.dtype] for draw in draws]}
+    onnx.helper.set_model_props(model, {_NOTES: json.dumps(notes)})
+    return model.SerializeToString()
 
 
 def _atanh(graph: Any, value: Any) -> Any:
