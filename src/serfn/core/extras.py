@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from serfn.core.errors import ConfigError
 
-Extra = Literal["sim", "report", "tensorboard", "formats", "orca", "ray", "teacher", "robotics"]
+Extra = Literal["sim", "report", "tensorboard", "formats", "orca", "ray", "teacher", "robotics", "onnx"]
 """Names of the optional dependencies, as in `pip install 'serfn[sim]'`."""
 
 PACKAGES: dict[Extra, tuple[str, ...]] = {
@@ -27,6 +27,7 @@ PACKAGES: dict[Extra, tuple[str, ...]] = {
     "ray": ("ray",),
     "teacher": ("stable_baselines3",),
     "robotics": ("gymnasium_robotics",),
+    "onnx": ("onnx", "onnxruntime"),
 }
 """Packages of each extra, as they are imported."""
 
@@ -39,6 +40,7 @@ _PURPOSES: dict[Extra, str] = {
     "ray": "a cluster needs",
     "teacher": "training a teacher needs",
     "robotics": "the tasks of Gymnasium-Robotics need",
+    "onnx": "decisions in a fraction of the time need",
 }
 
 

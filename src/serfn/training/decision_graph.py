@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from serfn.core.errors import SerfnError
+from serfn.core.extras import MissingExtraError, extra
 
 Decide = Callable[[Tensor, torch.Generator], Tensor]
 """Observations `[batch, obs]` and a generator to chunks `[batch, chunk, action]` in (-1, 1)."""
@@ -116,9 +117,10 @@ class DecisionGraph:
 
     def __init__(self, model: bytes) -> None:
         try:
-            import onnxruntime
-        except ImportError as error:
-            raise _missing(error) from error
+            with extra("onnx"):
+                import onnxruntime
+        except MissingExtraError as error:
+            raise GraphError(f"PyTorch itself decides: {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -180,19 +182,13 @@ def _input_names(draws: Sequence[_Draw]) -> list[str]:
     return ["obs", *(f"draw_{index}" for index in range(len(draws)))]
 
 
-def _missing(error: ImportError) -> GraphError:
-    return GraphError(
-        f"{error.name} is not installed, so that PyTorch itself decides; for faster decisions: "
-        "pip install 'serfn[onnx]'"
-    )
-
-
 def _export(decide: Decide, obs: Tensor, draws: Sequence[_Draw]) -> bytes:
     """Return the decision as an ONNX model that notes its draws."""
     try:
-        import onnx
-    except ImportError as error:
-        raise _missing(error) from error
+        with extra("onnx"):
+            import onnx
+    except MissingExtraError as error:
+        raise GraphError(f"PyTorch itself decides: {error}") from error
     drawn = [draw.repeat(torch.Generator()) for draw in draws]
     try:
         with (
