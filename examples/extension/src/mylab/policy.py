@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from serfn.policies.base import PolicyConfig
-from serfn.policies.squashed import SquashedPolicy
+from serfn.policies.squashed import Context, SquashedPolicy
 
 _EDGE = 1e-6
 
@@ -41,19 +41,19 @@ class LaplacePolicy(SquashedPolicy):
         self.log_scale = nn.Parameter(torch.full((chunk_size, action_dim), -1.0))
 
     def draw(
-        self, obs: Tensor, leading: tuple[int, ...], temperature: float, generator: torch.Generator
+        self, context: Context, leading: tuple[int, ...], temperature: float, generator: torch.Generator
     ) -> Tensor:
         """Sample v [..., chunk, action]; at temperature 0 the mean."""
         shape = (*leading, self.chunk_size, self.action_dim)
-        uniform = torch.rand(shape, generator=generator, device=obs.device, dtype=obs.dtype)
+        uniform = torch.rand(shape, generator=generator, device=context.obs.device, dtype=context.obs.dtype)
         centred = (uniform - 0.5).clamp(_EDGE - 0.5, 0.5 - _EDGE)
         noise = -centred.sign() * torch.log1p(-2 * centred.abs())
-        return self.predict(obs) + temperature * self.log_scale.exp() * noise
+        return self.predict(context.obs) + temperature * self.log_scale.exp() * noise
 
-    def step_log_prob(self, obs: Tensor, v: Tensor, temperature: float = 1.0) -> Tensor:
+    def step_log_prob(self, context: Context, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step [..., chunk]."""
         log_scale = self.log_scale + math.log(temperature)
-        distance = (v - self.predict(obs)).abs() * (-log_scale).exp()
+        distance = (v - self.predict(context.obs)).abs() * (-log_scale).exp()
         return (-distance - log_scale - math.log(2.0)).sum(-1)
 
     def fit_whitening(self, v: Tensor, valid: Tensor) -> None:
