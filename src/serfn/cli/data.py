@@ -9,7 +9,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from serfn.cli.data_convert import convert
+from serfn.cli.data_convert import Assignments, convert
+from serfn.cli.options import optional
+from serfn.cli.overrides import override
 from serfn.cli.parsing import Group
 from serfn.cli.progress import make_progress
 from serfn.core.errors import DataError
@@ -54,15 +56,28 @@ def info(path: Annotated[Path, Positional]) -> None:
         console.print(f"{running} episodes are being recorded, or wait for recovery")
 
 
-def check(path: Annotated[Path, Positional]) -> None:
-    """Compare everything in a store with its checksums; nothing is changed.
+def check(
+    path: Annotated[Path, Positional],
+    *,
+    mapping: Annotated[Path | None, optional("FILE", "guesses, which are printed")] = None,
+    assignments: Assignments = (),
+) -> None:
+    """Read a whole data set of any format, and list every bad episode; nothing is changed.
+
+    A store is also compared with its checksums. Exit status 0 if all episodes can be used, whatever is odd
+    about them; 2 otherwise.
 
     Args:
-        path: Folder of the store, or of a run that has one.
+        path: Data set, folder of a store, or of a run that has one.
+        mapping: TOML or JSON file that says which names of the data set mean what.
+        assignments: One entry of the mapping; may be repeated.
     """
-    from serfn.data.store.check import check_store
+    from serfn.core.config import load_config
+    from serfn.data.check import check_data
+    from serfn.data.mapping import GUESS_ALL, NameMapping
 
     folder = _store_of(path)
+    names = override(GUESS_ALL if mapping is None else load_config(NameMapping, mapping), assignments)
     with make_progress() as progress:
         started = False
 
@@ -73,15 +88,24 @@ def check(path: Annotated[Path, Positional]) -> None:
                 started = True
             progress.advanced("episodes", 1, {})
 
-        findings = check_store(folder, watch)
+        findings = check_data(folder, names, watch)
         if started:
             progress.stage_finished("episodes", {})
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         console.print(f"{'damage' if finding.damage else 'note'}: {finding.text}", markup=False)
     if damaged := sum(finding.damage for finding in findings):
-        raise DataError(f"'{folder}' has {damaged} damages; set them aside with 'serfn data repair {folder}'")
-    console.print(f"store {folder} is sound", markup=False)
+        from serfn.data.store.store import is_store
+
+        remedy = (
+            f"set them aside with 'serfn data repair {folder}'"
+            if is_store(folder)
+            else ("repair them, or leave them out with --skip-bad")
+        )
+        raise DataError(f"'{folder}' has {damaged} damages; {remedy}")
+    console.print(
+        f"{'store' if (folder / 'store.json').is_file() else 'data set'} {folder} is sound", markup=False
+    )
 
 
 def repair(path: Annotated[Path, Positional]) -> None:
@@ -100,17 +124,24 @@ def repair(path: Annotated[Path, Positional]) -> None:
     console.print(f"store {folder}: {len(done) or 'no'} repairs", markup=False)
 
 
-def merge(stores: Annotated[tuple[Path, ...], Positional], *, out: Path) -> None:
+def merge(stores: Annotated[tuple[Path, ...], Positional], *, out: Path, skip_bad: bool = False) -> None:
     """Make one store of several; an episode that is in two of them is taken once.
 
     Args:
         stores: Folders of stores with the same observations and actions.
         out: Folder to make.
+        skip_bad: Leave out damaged episodes, and say which.
     """
+    from serfn.data.source import BadEpisode
     from serfn.data.store.transfer import merge_stores
 
-    count = merge_stores([_store_of(store) for store in stores], out)
-    Console().print(f"wrote {out}: {count} episodes", highlight=False, soft_wrap=True, markup=False)
+    bad: list[BadEpisode] | None = [] if skip_bad else None
+    count = merge_stores([_store_of(store) for store in stores], out, bad)
+    console = Console(highlight=False, soft_wrap=True)
+    for episode in bad or ():
+        console.print(f"left out: {episode}", markup=False)
+    said = f", {len(bad)} bad left out" if bad else ""
+    console.print(f"wrote {out}: {count} episodes{said}", markup=False)
 
 
 def split(

@@ -28,6 +28,7 @@ def convert(
     actions: Annotated[Literal["targets", "rates"] | None, optional("KIND", "needed by --resample")] = None,
     images: Literal["png", "video"] = "png",
     robot: Annotated[str | None, optional("NAME", "none")] = None,
+    skip_bad: bool = False,
     mapping: Annotated[Path | None, optional("FILE", "guesses, which are printed")] = None,
     assignments: Assignments = (),
 ) -> None:
@@ -44,6 +45,7 @@ def convert(
             Displacements per step cannot be resampled.
         images: How LeRobot keeps images: png exactly, video small and slightly lossy.
         robot: Name of the robot, for LeRobot.
+        skip_bad: Leave out episodes that cannot be used, and say which; see 'serfn data check'.
         mapping: TOML or JSON file that says which names of the data set mean what.
         assignments: One entry of the mapping, such as --set 'observations=["state", "object"]'; may be
             repeated.
@@ -56,7 +58,13 @@ def convert(
 
     names = override(GUESS_ALL if mapping is None else load_config(NameMapping, mapping), assignments)
     options = ConvertOptions(
-        to=to, control_hz=hz, images=images, robot_type=robot, resample_hz=resample, actions=actions
+        to=to,
+        control_hz=hz,
+        images=images,
+        robot_type=robot,
+        resample_hz=resample,
+        actions=actions,
+        skip_bad=skip_bad,
     )
     with make_progress() as progress:
 
@@ -71,6 +79,11 @@ def convert(
 
         done = run(source, target, options, names, opened=opened, written=written)
         progress.stage_finished("convert", {})
-    Console(highlight=False, soft_wrap=True).print(
-        f"wrote {target}: {done.to}, {done.episodes} episodes, {done.steps} steps", markup=False
+    console = Console(highlight=False, soft_wrap=True)
+    for bad in done.bad:
+        console.print(f"left out: {bad}", markup=False)
+    left = f", {len(done.bad)} bad left out" if done.bad else ""
+    console.print(
+        f"wrote {target}: {done.to}, {done.episodes} episodes, {done.steps} steps{left}",
+        markup=False,
     )

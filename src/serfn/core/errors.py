@@ -12,7 +12,16 @@ class ConfigError(SerfnError):
 
 
 class DataError(SerfnError):
-    """Recorded data (episodes, demonstrations, files) cannot be used as it is."""
+    """Recorded data (episodes, demonstrations, files) cannot be used as it is.
+
+    Args:
+        message: What was found, and the remedy.
+        step: Control step of the episode at which it was found, where there is one.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class CheckpointError(SerfnError):

@@ -94,7 +94,8 @@ class ActionSpec:
         dimension = index[-1]
         raise DataError(
             f"action at index {list(index[:-1])}, dimension {self._name(dimension)} is {actions[index]:g}, "
-            f"outside [{self.low[dimension]:g}, {self.high[dimension]:g}]; clip the data or widen the bounds"
+            f"outside [{self.low[dimension]:g}, {self.high[dimension]:g}]; clip the data or widen the bounds",
+            step=index[0] if len(index) == 2 else None,
         )
 
     def to_dict(self) -> dict[str, Any]:

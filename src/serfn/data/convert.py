@@ -20,7 +20,7 @@ from serfn.data.formats.lerobot_write import LeRobotOptions, write_lerobot
 from serfn.data.formats.npz import save_npz
 from serfn.data.mapping import GUESS_ALL, NameMapping
 from serfn.data.resample import ActionKind, resample
-from serfn.data.source import EpisodeSource
+from serfn.data.source import BadEpisode, EpisodeResult, EpisodeSource
 from serfn.data.store.store import EpisodeStore
 from serfn.data.store.writer import StoreWriter
 
@@ -41,6 +41,7 @@ class ConvertOptions:
         robot_type: Name of the robot, for LeRobot.
         resample_hz: Control steps per second of the new data set; None keeps those of the old one.
         actions: What the actions mean while time passes, see `serfn.data.resample`; needed to resample.
+        skip_bad: Leave out episodes that cannot be used; else the first is refused.
 
     Raises:
         ConfigError: An unknown format, a rate that is not positive, or another rate without `actions`.
@@ -52,6 +53,7 @@ class ConvertOptions:
     robot_type: str | None = None
     resample_hz: float | None = None
     actions: ActionKind | None = None
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         if self.to is not None and self.to not in get_args(TargetFormat):
@@ -77,12 +79,14 @@ class Conversion:
         episodes: Number of its episodes.
         steps: Number of their control steps.
         notes: What was guessed or assumed, one sentence each.
+        bad: Episodes that were left out.
     """
 
     to: TargetFormat
     episodes: int
     steps: int
     notes: tuple[str, ...]
+    bad: tuple[BadEpisode, ...] = ()
 
 
 def convert(
@@ -118,6 +122,9 @@ def convert(
         raise ConfigError(f"'{target.parent}' is no folder; make it, or choose another name")
     found = open_source(source, mapping)
     to = options.to or _format_of(target, found)
+    bad: list[BadEpisode] = []
+    if options.skip_bad:
+        found = found.without_bad(bad)
     if to == "npz" and options.resample_hz is None:
         found, rate = replace(found, control_hz=options.control_hz or found.control_hz), 0.0
     else:
@@ -139,11 +146,12 @@ def convert(
         episodes = write_lerobot(target, found.read(), lerobot, found.action_spec, count)
     else:
         bare = open_source(source, replace(mapping, images=()))
+        bare = bare.without_bad([]) if options.skip_bad else bare
         if options.resample_hz is not None:
             bare, _ = _resampled(*_with_rate(bare, options), options)
         task = _task(bare, rate, target.stem)
         episodes = _to_store(found, target, task, count)
-    return Conversion(to=to, episodes=episodes, steps=steps, notes=found.notes)
+    return Conversion(to=to, episodes=episodes, steps=steps, notes=found.notes, bad=tuple(bad))
 
 
 def _format_of(target: Path, source: EpisodeSource) -> TargetFormat:
@@ -178,11 +186,11 @@ def _resampled(source: EpisodeSource, rate: float, options: ConvertOptions) -> t
     if wanted is None or actions is None:
         return source, rate
 
-    def read() -> Iterator[Episode]:
+    def results() -> Iterator[EpisodeResult]:
         return (resample(episode, rate, wanted, actions) for episode in source.read())
 
     note = f"resampled from {rate:g} to {wanted:g} steps per second, actions as {actions}"
-    return replace(source, read=read, control_hz=wanted, notes=(*source.notes, note)), wanted
+    return replace(source, results=results, control_hz=wanted, notes=(*source.notes, note)), wanted
 
 
 def _to_npz(source: EpisodeSource, target: Path, count: Written) -> int:

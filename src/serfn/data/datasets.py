@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from serfn.core.errors import DataError
@@ -16,7 +17,7 @@ from serfn.data.formats.minari import METADATA, open_minari
 from serfn.data.formats.npz import load_npz, open_npz
 from serfn.data.formats.robomimic import open_robomimic
 from serfn.data.mapping import GUESS_ALL, NameMapping
-from serfn.data.source import EpisodeSource, FormatName
+from serfn.data.source import BadEpisode, EpisodeResult, EpisodeSource, FormatName, examine, left_out
 from serfn.data.store.store import EpisodeStore, is_store
 
 _ZIP = b"PK"
@@ -86,6 +87,7 @@ def load_demonstrations(
     *,
     obs_dim: int | None = None,
     images: bool = False,
+    skip_bad: bool = False,
 ) -> Demonstrations:
     """Read a data set of any format as demonstrations.
 
@@ -95,6 +97,8 @@ def load_demonstrations(
         mapping: Which of its names mean what.
         obs_dim: Observation dimensions of the task, if they must fit.
         images: Also read images; what learns from vectors saves the time and memory.
+        skip_bad: Leave out episodes that cannot be used, and say in a note how many; else the first is
+            refused.
 
     Returns:
         The demonstrations; `notes` says what was guessed or assumed.
@@ -103,13 +107,17 @@ def load_demonstrations(
         DataError: See `open_source`; or dimensions do not fit the task, and what was found is listed.
         ConfigError: See `open_source`.
     """
-    if recognise(path) == "npz" and mapping == GUESS_ALL:
+    if recognise(path) == "npz" and mapping == GUESS_ALL and not skip_bad:
         return _fitting(load_npz(path, action_spec), path, None, action_spec, obs_dim)
     source = open_source(path, mapping if images else replace(mapping, images=()))
-    episodes = tuple(source.read())
-    if not episodes:
-        raise DataError(f"'{path}' has no episodes; record or convert some")
+    bad: list[BadEpisode] | None = [] if skip_bad else None
+    episodes = tuple(source.read(bad, action_spec))
     notes = source.notes
+    if bad:
+        notes = (left_out(bad, len(episodes) + len(bad)), *notes)
+    if not episodes:
+        why = f"; {notes[0]}" if bad else ""
+        raise DataError(f"'{path}' has no episodes that can be used{why}; record or convert some")
     found = action_spec or source.action_spec
     if found is None:
         found = infer_action_spec(episodes)
@@ -162,11 +170,18 @@ def open_store(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSou
     store = EpisodeStore(path)
     task = store.task
     kept = [number for number in store.numbers if not store.labels(number).discard]
+    images = mapping.images is None
+
+    def results() -> Iterator[EpisodeResult]:
+        for number in kept:
+            read = partial(store.episode, number, images=images)
+            yield examine(store.file(number), f"episode {number}", read)
+
     return EpisodeSource(
         path=Path(path),
         format="store",
         count=len(kept),
-        read=lambda: store.episodes(images=mapping.images is None),
+        results=results,
         content=f"observations [{task.observation.dim}], actions [{task.action.dim}]",
         control_hz=task.control_hz,
         action_spec=task.action,

@@ -127,7 +127,8 @@ class Episode:
             step = int(np.argmax(backwards))
             raise DataError(
                 f"timestamps_s run backwards from {times[step]:g} to {times[step + 1]:g} at step {step}; "
-                "use a monotonic clock"
+                "use a monotonic clock",
+                step=step,
             )
         if self.success_source is not None and self.success is None:
             raise DataError(f"success_source is '{self.success_source}' but success is None; give both")
@@ -330,7 +331,8 @@ def finite_column(name: str, value: Any, dtype: type[np.generic], ndim: int) -> 
     if dtype is not np.bool_ and not np.isfinite(array).all():
         step = int(np.argwhere(~np.isfinite(array))[0, 0])
         raise DataError(
-            f"{name} at step {step} are not finite in {np.dtype(dtype)}; remove or repair the episode"
+            f"{name} at step {step} are not finite in {np.dtype(dtype)}; remove or repair the episode",
+            step=step,
         )
     return array
 

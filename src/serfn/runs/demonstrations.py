@@ -35,7 +35,7 @@ def read_demonstrations(
     Raises:
         DataError: They cannot be read, do not fit, or are to be resampled and do not say their rate.
     """
-    found = load_demonstrations(path, task.action, obs_dim=task.observation.dim)
+    found = load_demonstrations(path, task.action, obs_dim=task.observation.dim, skip_bad=config.skip_bad)
     if config.resample is None or found.control_hz == task.control_hz:
         return found
     if found.control_hz is None or not rate_known:

@@ -30,6 +30,7 @@ from serfn.core.spec import TaskSpec
 from serfn.core.words import number
 from serfn.data.datasets import load_demonstrations
 from serfn.data.demonstrations import Demonstrations, check_coverage
+from serfn.data.extremes import extremes
 from serfn.data.store.store import EpisodeStore, is_store
 from serfn.rollout.collect import collect as collect_demonstrations
 from serfn.rollout.environments import try_out
@@ -168,7 +169,7 @@ def _refuse_to_lose_progress(folder: Path) -> None:
 
 def _notes(demonstrations: Demonstrations, config: TrainConfig) -> list[str]:
     """Return what the user should know about the demonstrations before training on them."""
-    notes = list(demonstrations.notes)
+    notes = [*demonstrations.notes, *extremes(demonstrations.episodes)]
     coverage = check_coverage(demonstrations, config.chunk_size)
     entry = task_of_env(config.env)
     chosen = entry is not None and entry.preset is not None

@@ -65,6 +65,7 @@ class TrainConfig:
         demos: Demonstrations, see docs/data.md; None collects them (our tasks only).
         resample: Bring demonstrations of another rate to that of the environment, taking their actions as
             `targets` (positions) or `rates` (velocities, forces), see `serfn.data.resample`; None refuses.
+        skip_bad: Leave out demonstrations that cannot be used, and say how many; else the first is refused.
         demo_episodes: Number of demonstrations to collect when `demos` is None.
         demo_plant: Plant of our tasks in which they are collected.
         seed: Seed of everything; run several before believing a difference.
@@ -95,6 +96,7 @@ class TrainConfig:
     control_hz: float | None = None
     demos: Path | None = None
     resample: ActionKind | None = None
+    skip_bad: bool = False
     demo_episodes: int = 40
     demo_plant: str | None = "nominal"
     seed: int = 0

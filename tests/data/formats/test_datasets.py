@@ -130,7 +130,7 @@ def test_demonstrations_of_any_format(tmp_path: Path, episodes: list[Episode]) -
     with pytest.raises(DataError, match=r"actions of 2 dimensions, the task 3.*found observation.state"):
         load_demonstrations(tmp_path / "robot", wide)
     narrow = ActionSpec(low=(-1e-3,) * 2, high=(1e-3,) * 2)
-    with pytest.raises(DataError, match="robot': episode 0: action at index"):
+    with pytest.raises(DataError, match="robot', episode 0: action at index"):
         load_demonstrations(tmp_path / "robot", narrow)
 
 

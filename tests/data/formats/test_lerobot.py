@@ -235,7 +235,7 @@ def change_info(root: Path, **changes: Any) -> None:
         ({"total_episodes": 3}, {}, "lists 2 episodes in meta/episodes, its info.json 3"),
         ({"fps": 0}, {}, "fps 0; it must be positive"),
         ({"features": {}}, {}, "nothing to take as observations"),
-        ({"data_path": "elsewhere/{chunk_index}-{file_index}"}, {}, "cannot read"),
+        ({"data_path": "elsewhere/{chunk_index}-{file_index}"}, {}, "cannot be read"),
         ({}, {"observations": ("observation.stat",)}, "did you mean 'observation.state'.*found action"),
         ({}, {"images": ("observation.state",)}, "is no image"),
     ],
@@ -270,7 +270,7 @@ def test_a_missing_file_and_a_folder_changed_by_another_tool(
     second = path / "data/chunk-000/file-001.parquet"
     data = second.read_bytes()
     second.unlink()
-    with pytest.raises(DataError, match=r"cannot read LeRobotDataset.*file-001"):
+    with pytest.raises(DataError, match=r"file-001.parquet', episode 1: it cannot be read"):
         list(open_lerobot(path).read())
     second.write_bytes(data)
     other = tmp_path / "other"

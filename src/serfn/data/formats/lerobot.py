@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from serfn.data.formats.lerobot_extras import VERSION, Extras, episode_arguments
 from serfn.data.formats.lerobot_index import Info, read_episode_rows, read_tasks
 from serfn.data.formats.parts import Guess, Parts, choose_parts
 from serfn.data.mapping import GUESS_ALL, Field, NameMapping, listing
-from serfn.data.source import EpisodeSource, understood
+from serfn.data.source import EpisodeResult, EpisodeSource, examine, understood
 
 _ROWS = 1024
 _ROWS_WITH_IMAGES = 64
@@ -63,7 +64,7 @@ def open_lerobot(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeS
         path=root,
         format="lerobot",
         count=len(rows),
-        read=reader.episodes,
+        results=reader.episodes,
         content=listing(info.fields.values()),
         control_hz=info.fps,
         action_spec=spec,
@@ -126,46 +127,50 @@ class _Reader:
     rows: list[dict[str, Any]]
     parts: Parts
 
-    def episodes(self) -> Iterator[Episode]:
-        """Yield the episodes in order."""
-        tables = self._tables()
+    def episodes(self) -> Iterator[EpisodeResult]:
+        """Yield the episodes in order; a data file that cannot be read costs the episodes in it."""
         path = self.root / layout.EXTRAS
         with ExitStack() as stack:
             extras = Extras.open(path, len(self.rows)) if path.is_file() else None
             if extras is not None:
                 stack.enter_context(extras.file)
-            for row in self.rows:
-                where = f"LeRobotDataset '{self.root}', episode {row['episode_index']}"
-                with understood(where, pa.ArrowException):
-                    table = _of_row(row, tables)
-                    beside = None if extras is None else extras.row(row["episode_index"], len(table))
-                    try:
-                        episode = self._episode(row, table, beside)
-                    except DataError as error:
-                        raise DataError(f"{where}: {error}") from error
-                yield episode
+            places = groupby(self.rows, lambda row: (row["data/chunk_index"], row["data/file_index"]))
+            for (chunk, number), rows in places:
+                file = self.root / self.info.data_path.format(chunk_index=chunk, file_index=number)
+                yield from self._of_file(file, list(rows), extras)
 
-    def _tables(self) -> Iterator[tuple[int, pa.Table]]:
-        """Yield the frames of each episode, read in batches from the files in the order of the episodes."""
-        places = dict.fromkeys((row["data/chunk_index"], row["data/file_index"]) for row in self.rows)
+    def _of_file(
+        self, file: Path, rows: list[dict[str, Any]], extras: Extras | None
+    ) -> Iterator[EpisodeResult]:
+        tables = _Tables(self._tables(file))
+        for row in rows:
+            index = row["episode_index"]
+
+            def read(row: dict[str, Any] = row, index: int = index) -> Episode:
+                table = tables.of_row(row)
+                beside = None if extras is None else extras.row(index, len(table))
+                return self._episode(row, table, beside)
+
+            yield examine(file, f"episode {index}", read, pa.ArrowException)
+
+    def _tables(self, path: Path) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the frames of each episode of a file, which is read in batches."""
         columns = self._columns()
         images = any(camera.dtype != "video" for camera in self.parts.images)
         kept: list[pa.RecordBatch] = []
         current: int | None = None
-        for chunk, number in places:
-            path = self.root / self.info.data_path.format(chunk_index=chunk, file_index=number)
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                missing = [name for name in columns if name not in file.schema_arrow.names]
-                if missing:
-                    raise DataError(f"'{path}' lacks {missing}; found {file.schema_arrow.names}")
-                rows = _ROWS_WITH_IMAGES if images else _ROWS
-                for batch in file.iter_batches(rows, columns=columns):
-                    for index, piece in _by_episode(batch):
-                        if kept and index != current:
-                            yield current or 0, pa.Table.from_batches(kept)
-                            kept = []
-                        current = index
-                        kept.append(piece)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise DataError(f"it lacks {missing}; found {file.schema_arrow.names}")
+            rows = _ROWS_WITH_IMAGES if images else _ROWS
+            for batch in file.iter_batches(rows, columns=columns):
+                for index, piece in _by_episode(batch):
+                    if kept and index != current:
+                        yield current or 0, pa.Table.from_batches(kept)
+                        kept = []
+                    current = index
+                    kept.append(piece)
         if kept:
             yield current or 0, pa.Table.from_batches(kept)
 
@@ -255,16 +260,46 @@ class _Reader:
         return read_frames(path, times, camera.shape, self.info.fps)
 
 
-def _of_row(row: Mapping[str, Any], tables: Iterator[tuple[int, pa.Table]]) -> pa.Table:
-    """Return the next table of frames, which must be those of the episode that `row` describes."""
-    found, table = next(tables, (None, None))
-    if table is None or found != row["episode_index"] or len(table) != row["length"]:
-        held = "end" if table is None else f"hold {len(table)} frames of episode {found}"
-        raise DataError(
-            f"the index promises {row['length']} frames of episode {row['episode_index']} where the data "
-            f"files {held}; the data set is incomplete"
-        )
-    return table
+class _Tables:
+    """The frames of a file, episode by episode, matched with the rows of the index in their order.
+
+    Args:
+        tables: Number and frames of each episode in the file.
+    """
+
+    def __init__(self, tables: Iterator[tuple[int, pa.Table]]) -> None:
+        self._tables = tables
+        self._ahead: tuple[int, pa.Table] | None = None
+        self._broken: Exception | None = None
+
+    def of_row(self, row: Mapping[str, Any]) -> pa.Table:
+        """Return the frames of the episode that `row` describes; those of a later one wait for its row.
+
+        Raises:
+            DataError: They are missing or not as many as promised.
+            Exception: Whatever the library said about the file, for every row from there on.
+        """
+        wanted = row["episode_index"]
+        while self._ahead is None or self._ahead[0] < wanted:
+            if self._broken is not None:
+                raise self._broken
+            try:
+                self._ahead = next(self._tables, None)
+            except Exception as error:
+                self._broken = error
+                raise
+            if self._ahead is None:
+                break
+        found = self._ahead
+        if found is not None and found[0] == wanted:
+            self._ahead = None
+        if found is None or found[0] != wanted or len(found[1]) != row["length"]:
+            held = "end" if found is None else f"hold {len(found[1])} frames of episode {found[0]}"
+            raise DataError(
+                f"the index promises {row['length']} frames of episode {wanted} where the data files {held}; "
+                "the data set is incomplete"
+            )
+        return found[1]
 
 
 def _by_episode(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

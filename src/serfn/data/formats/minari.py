@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from serfn.core.errors import DataError
+from serfn.core.errors import DataError, SerfnError
 from serfn.core.spec import ActionSpec
 from serfn.data.episode import Episode
 from serfn.data.formats.images import decode_image
 from serfn.data.formats.minari_storage import ArrowStorage, Hdf5Storage, Leaf
 from serfn.data.formats.parts import Guess, Parts, choose_parts
 from serfn.data.mapping import GUESS_ALL, Field, NameMapping, listing
-from serfn.data.source import EpisodeSource, understood
+from serfn.data.source import EpisodeResult, EpisodeSource, examine, understood
 
 METADATA = "metadata.json"
 _JPEG = b"\xff\xd8"
@@ -45,8 +45,11 @@ class Storage(Protocol):
         """Return the number of episodes."""
         ...
 
-    def episodes(self) -> Generator[Mapping[str, Leaf], None, None]:
-        """Yield the arrays of each episode by path, without padding; they are readable until the next one."""
+    def episodes(self) -> Generator[tuple[Path, Callable[[], Mapping[str, Leaf]]], None, None]:
+        """Yield of each episode the file it lies in, and what returns its arrays by path, without padding.
+
+        The arrays are readable until the next episode.
+        """
         ...
 
 
@@ -74,11 +77,8 @@ def open_minari(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSo
         storage = _storage(folder, str(metadata.get("data_format", "hdf5")))
         count = storage.count()
         with closing(storage.episodes()) as episodes:
-            first = next(episodes, None)
-            if first is None:
-                raise DataError(f"{what} has no episodes")
             # Its arrays are there only as long as the iterator keeps the file open.
-            fields = _fields(first, shapes)
+            fields = _fields(_first_whole(episodes, what), shapes)
         parts = _choose(fields, mapping)
         spec = _action_spec(action_space, parts)
     reader = _Reader(what, storage, parts, str(metadata.get("dataset_id", "")))
@@ -86,7 +86,7 @@ def open_minari(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSo
         path=path,
         format="minari",
         count=count,
-        read=reader.episodes,
+        results=reader.episodes,
         content=listing(fields.values()),
         action_spec=spec,
         observation_names=parts.names(parts.observations, "observations/"),
@@ -94,6 +94,26 @@ def open_minari(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSo
         guessed_order=parts.guessed_order,
         notes=parts.notes,
     )
+
+
+def _first_whole(
+    episodes: Iterator[tuple[Path, Callable[[], Mapping[str, Leaf]]]], what: str
+) -> Mapping[str, Leaf]:
+    """Return the arrays of the first whole episode, by which all are understood; else of the first one."""
+    first: Mapping[str, Leaf] | None = None
+    refused: Exception | None = None
+    for _, load in episodes:
+        try:
+            leaves = load()
+        except (SerfnError, OSError, ValueError, LookupError) as error:
+            refused = refused or error
+            continue
+        if leaves and all(len(leaf) for leaf in leaves.values()):
+            return leaves
+        first = first or leaves
+    if first:
+        return first
+    raise refused or DataError(f"{what} has no episodes")
 
 
 def _storage(folder: Path, data_format: str) -> Storage:
@@ -183,17 +203,11 @@ class _Reader:
     parts: Parts
     task: str
 
-    def episodes(self) -> Iterator[Episode]:
+    def episodes(self) -> Iterator[EpisodeResult]:
         """Yield the episodes in order."""
-        found = self.storage.episodes()
-        for index in range(self.storage.count()):
-            where = f"{self.what}, episode {index}"
-            with understood(where):
-                try:
-                    episode = self._episode(next(found, {}))
-                except DataError as error:
-                    raise DataError(f"{where}: {error}") from error
-            yield episode
+        with understood(self.what):
+            for index, (file, load) in enumerate(self.storage.episodes()):
+                yield examine(file, f"episode {index}", lambda load=load: self._episode(load()))
 
     def _episode(self, leaves: Mapping[str, Leaf]) -> Episode:
         parts = self.parts

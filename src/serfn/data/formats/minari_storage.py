@@ -66,17 +66,11 @@ class Hdf5Storage:
         with opened(self.path, "Minari file") as file:
             return sum(1 for name in file if str(name).startswith(_EPISODE))
 
-    def episodes(self) -> Generator[Mapping[str, Leaf], None, None]:
-        """Yield the arrays of each episode by path."""
+    def episodes(self) -> Generator[tuple[Path, Callable[[], Mapping[str, Leaf]]], None, None]:
+        """Yield of each episode its file, and what returns its arrays by path."""
         with opened(self.path, "Minari file") as file:
             for index in range(sum(1 for name in file if str(name).startswith(_EPISODE))):
-                episode = group(file, f"{_EPISODE}{index}")
-                leaves = {
-                    _TUPLE_PART.sub(r"\1\2", path): _hdf5_leaf(array)
-                    for path, array in arrays(episode).items()
-                }
-                seed = episode.attrs.get("seed")
-                yield leaves if seed is None else leaves | {"seed": _constant(int(seed))}
+                yield self.path, lambda index=index: _hdf5_leaves(group(file, f"{_EPISODE}{index}"))
 
 
 @dataclass(frozen=True)
@@ -90,30 +84,38 @@ class ArrowStorage:
         """Return the number of episodes."""
         return sum(1 for entry in self.folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
 
-    def episodes(self) -> Generator[Mapping[str, Leaf], None, None]:
-        """Yield the arrays of each episode by path."""
+    def episodes(self) -> Generator[tuple[Path, Callable[[], Mapping[str, Leaf]]], None, None]:
+        """Yield of each episode its folder, and what returns its arrays by path."""
         for index in range(self.count()):
             folder = self.folder / str(index)
-            with understood(f"'{folder}'", pa.ArrowException):
-                parts = [self._table(path) for path in sorted(folder.glob(f"*.{self.suffix}"))]
-                if not parts:
-                    raise DataError(f"'{folder}' holds no .{self.suffix} file")
-                table = pa.concat_tables(parts)
-                # Offsets of a damaged file point anywhere, and are followed unchecked otherwise.
-                table.validate(full=True)
-                leaves: dict[str, Leaf] = {}
-                for name in table.column_names:
-                    column = table.column(name)
-                    rows = column[:-1] if name in _PADDED else column
-                    _arrow_leaves(name, pa.concat_arrays(rows.chunks or [pa.array([], rows.type)]), leaves)
-                leaves |= _seed(folder / "metadata.json")
-            yield leaves
+            yield folder, lambda folder=folder: self._leaves(folder)
+
+    def _leaves(self, folder: Path) -> Mapping[str, Leaf]:
+        with understood(f"'{folder}'", pa.ArrowException):
+            parts = [self._table(path) for path in sorted(folder.glob(f"*.{self.suffix}"))]
+            if not parts:
+                raise DataError(f"'{folder}' holds no .{self.suffix} file")
+            table = pa.concat_tables(parts)
+            # Offsets of a damaged file point anywhere, and are followed unchecked otherwise.
+            table.validate(full=True)
+            leaves: dict[str, Leaf] = {}
+            for name in table.column_names:
+                column = table.column(name)
+                rows = column[:-1] if name in _PADDED else column
+                _arrow_leaves(name, pa.concat_arrays(rows.chunks or [pa.array([], rows.type)]), leaves)
+            return leaves | _seed(folder / "metadata.json")
 
     def _table(self, path: Path) -> pa.Table:
         if self.suffix == "parquet":
             return pq.ParquetFile(path, page_checksum_verification=True).read()
         with pa.memory_map(str(path)) as source:
             return pa.ipc.open_file(source).read_all()
+
+
+def _hdf5_leaves(episode: Any) -> Mapping[str, Leaf]:
+    leaves = {_TUPLE_PART.sub(r"\1\2", path): _hdf5_leaf(array) for path, array in arrays(episode).items()}
+    seed = episode.attrs.get("seed")
+    return leaves if seed is None else leaves | {"seed": _constant(int(seed))}
 
 
 def _hdf5_leaf(array: Any) -> Leaf:

@@ -33,11 +33,13 @@ Pickled content is never loaded.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,9 +50,19 @@ from serfn.data.demonstrations import Demonstrations, infer_action_spec
 from serfn.data.episode import Episode
 from serfn.data.formats.npz_extras import NAMES, TEXTS, extra_arrays, extras_of_episodes, task_arrays
 from serfn.data.mapping import GUESS_ALL, NameMapping
-from serfn.data.source import EpisodeSource, understood
+from serfn.data.source import BadEpisode, EpisodeResult, EpisodeSource, examine, understood
 
 _METRIC = "metric_"
+_INFERRED = "no action bounds: inferred from the actions with a margin; give the robot's own bounds if known"
+
+
+class _Content(NamedTuple):
+    """Episodes of a file, those that are bad included, with the bounds, notes, rate and names that it has."""
+
+    results: list[EpisodeResult]
+    spec: ActionSpec | None
+    notes: tuple[str, ...]
+    said: dict[str, Any]
 
 
 def load_npz(path: str | Path, action_spec: ActionSpec | None = None) -> Demonstrations:
@@ -69,12 +81,17 @@ def load_npz(path: str | Path, action_spec: ActionSpec | None = None) -> Demonst
             disagree, or holds values that are not finite or outside the bounds (episode and step are named).
     """
     path = Path(path)
-    arrays = _read(path)
-    with understood(f"'{path}'"):
-        try:
-            return _demonstrations(arrays, action_spec)
-        except SerfnError as error:
-            raise DataError(f"{path}: {error}") from error
+    content = _load(path)
+    for result in content.results:
+        if isinstance(result, BadEpisode):
+            raise DataError(str(result), result.step)
+    episodes = [result for result in content.results if isinstance(result, Episode)]
+    spec = action_spec or content.spec
+    notes = content.notes if spec else (*content.notes, _INFERRED)
+    try:
+        return Demonstrations(tuple(episodes), spec or infer_action_spec(episodes), notes, **content.said)
+    except SerfnError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def open_npz(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSource:
@@ -85,20 +102,28 @@ def open_npz(path: str | Path, mapping: NameMapping = GUESS_ALL) -> EpisodeSourc
     """
     if mapping not in (GUESS_ALL, NameMapping(images=())):
         raise DataError(f"'{path}' is an NPZ file, whose arrays have fixed names; leave the mapping out")
-    demonstrations = load_npz(path)
-    first = demonstrations.episodes[0]
+    content = _load(Path(path))
+    good = [result for result in content.results if isinstance(result, Episode)]
+    sizes = f"{good[0].observations.shape[1]}], actions [{good[0].actions.shape[1]}" if good else "?"
     return EpisodeSource(
         path=Path(path),
         format="npz",
-        count=len(demonstrations.episodes),
-        read=lambda: iter(demonstrations.episodes),
-        content=f"observations [{first.observations.shape[1]}], actions [{first.actions.shape[1]}]",
-        action_spec=demonstrations.action_spec,
-        control_hz=demonstrations.control_hz,
-        observation_names=demonstrations.observation_names,
-        action_names=demonstrations.action_names,
-        notes=demonstrations.notes,
+        count=len(content.results),
+        results=lambda: iter(content.results),
+        content=f"observations [{sizes}]",
+        action_spec=content.spec or (infer_action_spec(good) if good else None),
+        notes=content.notes if content.spec else (*content.notes, _INFERRED),
+        **content.said,
     )
+
+
+def _load(path: Path) -> _Content:
+    arrays = _read(path)
+    with understood(f"'{path}'"):
+        try:
+            return _results(path, arrays)
+        except SerfnError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def save_npz(
@@ -175,7 +200,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             ) from error
 
 
-def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | None) -> Demonstrations:
+def _results(path: Path, arrays: Mapping[str, np.ndarray]) -> _Content:
     for name in ("observations", "actions", "episode_ends"):
         if name not in arrays:
             raise DataError(f"array '{name}' is missing; found {_keys(arrays)}")
@@ -202,35 +227,33 @@ def _demonstrations(arrays: Mapping[str, np.ndarray], action_spec: ActionSpec | 
         if name.startswith(_METRIC)
     }
     extras = extras_of_episodes(arrays, ends)
-    episodes = []
-    for index, (start, end) in enumerate(zip(np.r_[0, ends[:-1]], ends, strict=True)):
-        try:
-            episode = Episode(
-                observations=episode_observations[index],
-                actions=actions[start:end],
-                rewards=rewards[start:end],
-                terminated=bool(terminated[index]),
-                truncated=bool(truncated[index]),
-                success=success[index],
-                seed=None if seeds is None or seeds[index] < 0 else int(seeds[index]),
-                policy_version=0 if versions is None else int(versions[index]),
-                metrics={
-                    name: float(column[index])
-                    for name, column in metrics.items()
-                    if column is not None and not np.isnan(column[index])
-                },
-                chunk_starts=np.ones(end - start, bool) if chunk_starts is None else chunk_starts[start:end],
-                **extras[index],
-            )
-        except DataError as error:
-            raise DataError(f"episode {index}: {error}") from error
-        episodes.append(episode)
-    return Demonstrations(
-        tuple(episodes),
-        action_spec or _stored_spec(arrays, episodes, notes),
-        tuple(notes),
-        **task_arrays(arrays, observations.shape[1], actions.shape[1]),
-    )
+    bounds = zip(np.r_[0, ends[:-1]], ends, strict=True)
+
+    def episode(index: int, start: int, end: int) -> Episode:
+        return Episode(
+            observations=episode_observations[index],
+            actions=actions[start:end],
+            rewards=rewards[start:end],
+            terminated=bool(terminated[index]),
+            truncated=bool(truncated[index]),
+            success=success[index],
+            seed=None if seeds is None or seeds[index] < 0 else int(seeds[index]),
+            policy_version=0 if versions is None else int(versions[index]),
+            metrics={
+                name: float(column[index])
+                for name, column in metrics.items()
+                if column is not None and not np.isnan(column[index])
+            },
+            chunk_starts=np.ones(end - start, bool) if chunk_starts is None else chunk_starts[start:end],
+            **extras[index],
+        )
+
+    results = [
+        examine(path, f"episode {index}", functools.partial(episode, index, start, end))
+        for index, (start, end) in enumerate(bounds)
+    ]
+    said = task_arrays(arrays, observations.shape[1], actions.shape[1])
+    return _Content(results, _stored_spec(arrays), tuple(notes), said)
 
 
 def _episode_ends(ends: np.ndarray, steps: int) -> np.ndarray:
@@ -350,9 +373,7 @@ def _column(arrays: Mapping[str, np.ndarray], name: str, length: int, what: str)
     return values
 
 
-def _stored_spec(
-    arrays: Mapping[str, np.ndarray], episodes: Sequence[Episode], notes: list[str]
-) -> ActionSpec:
+def _stored_spec(arrays: Mapping[str, np.ndarray]) -> ActionSpec | None:
     if "action_low" in arrays and "action_high" in arrays:
         low, high = (np.atleast_1d(arrays[name]) for name in ("action_low", "action_high"))
         if low.ndim != 1 or high.ndim != 1:
@@ -360,10 +381,7 @@ def _stored_spec(
                 f"action_low {low.shape} and action_high {high.shape} must have one number per action"
             )
         return ActionSpec(low=tuple(map(float, low)), high=tuple(map(float, high)))
-    notes.append(
-        "no action bounds: inferred from the actions with a margin; give the robot's own bounds if known"
-    )
-    return infer_action_spec(episodes)
+    return None
 
 
 def _keys(arrays: Mapping[str, np.ndarray]) -> str:

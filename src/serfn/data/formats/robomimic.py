@@ -32,7 +32,7 @@ from serfn.data.episode import Episode
 from serfn.data.formats.hdf5 import arrays, field, group, opened, read
 from serfn.data.formats.parts import Guess, Parts, choose_parts
 from serfn.data.mapping import GUESS_ALL, Field, NameMapping, listing
-from serfn.data.source import EpisodeSource
+from serfn.data.source import EpisodeResult, EpisodeSource, examine
 
 _OBS, _NEXT_OBS, _STATES, _REWARDS = "obs/", "next_obs/", "states", "rewards"
 
@@ -54,10 +54,11 @@ def open_robomimic(path: str | Path, mapping: NameMapping = GUESS_ALL) -> Episod
     with opened(path, "robomimic file") as file:
         data = group(file, "data")
         names = _demonstrations(file, data, mapping.subset)
-        found = _fields(arrays(group(data, names[0])))
-        parts = _choose(found, mapping, data, names)
+        whole = [name for name in names if _is_whole(data, name)] or names
+        found = _fields(arrays(group(data, whole[0])))
+        parts = _choose(found, mapping, data, whole)
         notes = parts.notes
-        if not any(name.startswith(_NEXT_OBS) for name in arrays(group(data, names[0]))):
+        if not any(name.startswith(_NEXT_OBS) for name in arrays(group(data, whole[0]))):
             notes += ("no terminal observations: the last observation of each episode is repeated",)
         env_name, control_hz = _environment(data)
     reader = _Reader(path, tuple(names), parts, env_name)
@@ -65,7 +66,7 @@ def open_robomimic(path: str | Path, mapping: NameMapping = GUESS_ALL) -> Episod
         path=path,
         format="robomimic",
         count=len(names),
-        read=reader.episodes,
+        results=reader.episodes,
         content=listing(found.values()),
         control_hz=control_hz,
         observation_names=parts.names(parts.observations, "obs/"),
@@ -92,6 +93,13 @@ def _demonstrations(file: Any, data: Any, subset: str | None) -> list[str]:
     if not names:
         raise DataError("the group 'data' holds no demonstrations")
     return sorted(names, key=_number)
+
+
+def _is_whole(data: Any, name: str) -> bool:
+    """Return whether a demonstration can tell the shapes of all: a group without empty arrays."""
+    item = data.get(name)
+    found = arrays(item) if hasattr(item, "visititems") else {}
+    return bool(found) and all(len(array) for array in found.values())
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -130,7 +138,8 @@ def _choose(fields: Mapping[str, Field], mapping: NameMapping, data: Any, names:
 
 def _binary(data: Any, names: list[str], reward: str) -> bool:
     """Return whether all rewards are 0 or 1, as those of robomimic's own tasks."""
-    values = [read(_array(group(data, name), reward)) for name in names]
+    groups = [group(data, name) for name in names]
+    values = [read(_array(item, reward)) for item in groups if _path(reward, item) in item]
     return all(np.isin(item, (0, 1)).all() for item in values)
 
 
@@ -162,16 +171,12 @@ class _Reader:
     parts: Parts
     task: str
 
-    def episodes(self) -> Iterator[Episode]:
+    def episodes(self) -> Iterator[EpisodeResult]:
         """Yield the episodes in order."""
         with opened(self.path, "robomimic file") as file:
             data = group(file, "data")
             for name in self.names:
-                try:
-                    episode = self._episode(group(data, name))
-                except (DataError, KeyError) as error:
-                    raise DataError(f"'{self.path}', {name}: {error}") from error
-                yield episode
+                yield examine(self.path, name, lambda name=name: self._episode(group(data, name)))
 
     def _episode(self, demonstration: Any) -> Episode:
         parts = self.parts

@@ -196,6 +196,14 @@ class EpisodeStore:
             cameras=tuple(name for name, _ in values["images"].get("cameras", ())),
         )
 
+    def file(self, number: int) -> Path:
+        """Return the file of one episode.
+
+        Raises:
+            DataError: There is no such episode.
+        """
+        return self.path / "episodes" / self._file(number).name
+
     def labels(self, number: int) -> Labels:
         """Return what was said about an episode after it was recorded.
 

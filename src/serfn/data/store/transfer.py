@@ -14,6 +14,7 @@ from serfn.core.files import flush_to_disk, unused_path
 from serfn.core.seeding import generator
 from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
+from serfn.data.source import BadEpisode
 from serfn.data.store.episode_files import (
     EpisodeFile,
     episode_files,
@@ -26,12 +27,13 @@ from serfn.data.store.labels import NO_LABELS, LabelChange, Labels, append_label
 from serfn.data.store.store import EpisodeStore, read_task
 
 
-def merge_stores(sources: Sequence[Path], target: Path) -> int:
+def merge_stores(sources: Sequence[Path], target: Path, bad: list[BadEpisode] | None = None) -> int:
     """Make a store of the episodes of several ones; an episode that is in two of them is taken once.
 
     Args:
         sources: Stores of tasks with the same observations, actions, rate and cameras.
         target: Folder to make; it appears whole or not at all.
+        bad: Takes damaged episodes, which are left out; None refuses the first one.
 
     Returns:
         Number of episodes.
@@ -50,7 +52,7 @@ def merge_stores(sources: Sequence[Path], target: Path) -> int:
     for source in sources:
         for file in _committed(source):
             chosen.setdefault(file.uid, (source, file))
-    return _make_store(target, dataclasses.replace(tasks[0], max_episode_steps=longest), chosen.values())
+    return _make_store(target, dataclasses.replace(tasks[0], max_episode_steps=longest), chosen.values(), bad)
 
 
 def split_store(source: Path, targets: tuple[Path, Path], fraction: float, seed: int) -> tuple[int, int]:
@@ -105,7 +107,12 @@ def _check_free(target: Path) -> None:
         raise DataError(f"'{target}' already exists; choose another folder")
 
 
-def _make_store(target: Path, task: TaskSpec, chosen: Iterable[tuple[Path, EpisodeFile]]) -> int:
+def _make_store(
+    target: Path,
+    task: TaskSpec,
+    chosen: Iterable[tuple[Path, EpisodeFile]],
+    bad: list[BadEpisode] | None = None,
+) -> int:
     _check_free(target)
     temporary = unused_path(target)
     count = 0
@@ -113,8 +120,15 @@ def _make_store(target: Path, task: TaskSpec, chosen: Iterable[tuple[Path, Episo
         EpisodeStore.create(temporary, task)
         changes = []
         labels: dict[Path, dict[str, Labels]] = {}
-        for count, (source, file) in enumerate(chosen, start=1):
-            _copy(source / "episodes", file, temporary / "episodes", count - 1)
+        for source, file in chosen:
+            try:
+                _copy(source / "episodes", file, temporary / "episodes", count)
+            except DataError as error:
+                if bad is None:
+                    raise
+                bad.append(BadEpisode(source / "episodes" / file.name, f"episode {file.number}", str(error)))
+                continue
+            count += 1
             if source not in labels:
                 labels[source] = read_labels(source / "labels.log")
             changes += [(file.uid, change) for change in _changes(labels[source].get(file.uid, NO_LABELS))]
@@ -131,11 +145,12 @@ def _make_store(target: Path, task: TaskSpec, chosen: Iterable[tuple[Path, Episo
 
 def _copy(source: Path, file: EpisodeFile, target: Path, number: int) -> None:
     values, _ = read_values(source, file)
-    for part in (image_file(file, values), file):
-        if part is not None:
-            path = target / dataclasses.replace(part, number=number).name
-            publish(path, verified(source, part), flush=False)
-            flush_to_disk(path)
+    parts = [part for part in (image_file(file, values), file) if part is not None]
+    # All are verified first: nothing of a damaged episode is left in the new store.
+    for part, content in [(part, verified(source, part)) for part in parts]:
+        path = target / dataclasses.replace(part, number=number).name
+        publish(path, content, flush=False)
+        flush_to_disk(path)
 
 
 def _changes(labels: Labels) -> list[LabelChange]:
