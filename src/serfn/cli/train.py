@@ -37,6 +37,7 @@ def train(
     env: Annotated[str | None, optional("ID", "the task's")] = None,
     demos: Annotated[Path | None, optional("PATH", "recorded from the task's teacher")] = None,
     resample: Annotated[Literal["targets", "rates"] | None, optional("KIND", "refuse another rate")] = None,
+    skip_bad: bool = False,
     plant: Annotated[str | None, optional("NAME", "field")] = None,
     config: Annotated[Path | None, optional("FILE", "none")] = None,
     assignments: Assignments = (),
@@ -56,6 +57,7 @@ def train(
         demos: Demonstrations in any format that 'serfn data convert' reads; needed with --env.
         resample: Bring demonstrations of another rate to that of the environment; their actions are targets
             (positions) or rates (velocities, forces).
+        skip_bad: Leave out demonstrations that cannot be used, and say how many; see 'serfn data check'.
         plant: Variant of the task to fine-tune on, such as nominal or field; an unknown name lists all.
         config: TOML or JSON file with the whole configuration, instead of --task and --budget.
         assignments: Change one option, such as --set online.episodes=40; may be repeated.
@@ -75,6 +77,8 @@ def train(
         folder = out or Path("runs") / f"{label}-{budget}-{datetime.now():%Y%m%d-%H%M%S}"
     given = {"seed": seed, "demos": demos, "plant": plant, "resample": resample}
     changes = {name: value for name, value in given.items() if value is not None}
+    if skip_bad:
+        changes["skip_bad"] = True
     settings = override(dataclasses.replace(settings, **changes), assignments)
 
     console = Console()

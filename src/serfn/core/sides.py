@@ -32,6 +32,7 @@ Quantity = Literal[
     "chunk",
     "latency",
     "rewards",
+    "bad episodes",
 ]
 
 

@@ -113,10 +113,9 @@ def load_demonstrations(
     bad: list[BadEpisode] | None = [] if skip_bad else None
     episodes = tuple(source.read(bad, action_spec))
     notes = source.notes
-    if bad:
-        notes = (left_out(bad, len(episodes) + len(bad)), *notes)
+    missing = left_out(bad, len(episodes) + len(bad)) if bad else None
     if not episodes:
-        why = f"; {notes[0]}" if bad else ""
+        why = f"; {missing}" if bad else ""
         raise DataError(f"'{path}' has no episodes that can be used{why}; record or convert some")
     found = action_spec or source.action_spec
     if found is None:
@@ -137,6 +136,7 @@ def load_demonstrations(
             observation_names=source.observation_names,
             action_names=source.action_names,
             guessed_order=source.guessed_order,
+            left_out=missing,
         )
     except DataError as error:
         raise DataError(f"'{path}': {error}") from error

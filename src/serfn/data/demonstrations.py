@@ -32,6 +32,7 @@ class Demonstrations:
         observation_names: Name of each dimension of an observation, if the data set says.
         action_names: Name of each dimension of an action, if the data set says.
         guessed_order: Names of the parts of an observation, where their order is a guess.
+        left_out: How many bad episodes were left out, and the first of them; None if there were none.
 
     Raises:
         DataError: There are no episodes, their dimensions differ, or an action leaves the bounds.
@@ -44,6 +45,7 @@ class Demonstrations:
     observation_names: tuple[str, ...] = ()
     action_names: tuple[str, ...] = ()
     guessed_order: tuple[str, ...] = ()
+    left_out: str | None = None
 
     def __post_init__(self) -> None:
         if not self.episodes:

@@ -71,7 +71,8 @@ def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> Trai
     Args:
         env: Gymnasium id, with the registering package in front if needed (`package:Id`).
         budget: How much to spend.
-        demos: NPZ file of demonstrations; None is left to be refused or recorded later.
+        demos: Demonstrations of any format; None is left to be refused or recorded later. Bad episodes are
+            passed over: it is training that refuses them, or leaves them out.
 
     Raises:
         ConfigError: Unknown budget.
@@ -82,7 +83,9 @@ def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> Trai
     entry = task_of_env(env)
     if entry is not None:
         return dataclasses.replace(_of_task(entry, env, budget), demos=demos)
-    rewards = RewardConfig() if demos is None else rewards_of(load_demonstrations(demos).episodes)
+    rewards = (
+        RewardConfig() if demos is None else rewards_of(load_demonstrations(demos, skip_bad=True).episodes)
+    )
     return dataclasses.replace(
         preset("cube", budget), env=env, plant=None, demos=demos, rewards=rewards, agent=AgentConfig()
     )

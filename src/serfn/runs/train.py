@@ -113,6 +113,8 @@ def train(
                     "its demonstrations"
                 )
             findings = compare_with_task(config, given, simulations.side)
+            if given.left_out is not None:
+                findings = (*findings, Finding("bad episodes", f"demonstrations: {given.left_out}"))
             make_demonstration_replay(config, task, given.episodes)
         begun = (folder / CONFIG_FILE).exists()
         resuming = _open_folder(folder, config, resume)

@@ -86,7 +86,7 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, episodes: list[E
     data = tmp_path / "robot/data/chunk-000/file-000.parquet"
     data.write_bytes(data.read_bytes()[:-200])
     for target in ("x.npz", "x", "y"):
-        with pytest.raises(DataError, match="cannot read"):
+        with pytest.raises(DataError, match="cannot be read"):
             convert(tmp_path / "robot", tmp_path / target, ConvertOptions(to=None))
     assert [path.name for path in tmp_path.iterdir()] == ["robot"]
     with pytest.raises(ConfigError, match="already exists"):
