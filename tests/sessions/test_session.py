@@ -349,6 +349,17 @@ def test_a_session_executes_as_many_steps_of_a_chunk_as_training_did_unless_it_s
     assert len(starts) > 1 and set(np.diff(starts)) == {4 if steps is None else steps}
 
 
+def test_the_robot_rests_between_episodes(make_session: Callable[..., RobotFolder]) -> None:
+    clock = ManualClock()
+    folder = make_session(rest_s=7.0, budget=InteractionBudget(episodes=3))
+    with RobotActor(folder, clock=clock) as actor:
+        begun = clock.now()
+        actor.run()
+        lasted = clock.now() - begun
+    # Three episodes of 12 steps at 50 Hz, and nothing else that takes time on this clock.
+    assert 2 * 7.0 <= lasted - 3 * 12 / 50 <= 3 * 7.0 + 1.0
+
+
 def test_a_folder_is_set_up_once(
     make_session: Callable[..., RobotFolder], tmp_path: Path, robot_run: Path
 ) -> None:

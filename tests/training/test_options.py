@@ -11,7 +11,7 @@ from serfn.core.errors import ConfigError
 from serfn.core.options import count_options, option_groups
 from serfn.training.config import TrainConfig
 
-MOST = 120
+MOST = 110
 
 
 def test_training_has_few_options_and_each_is_explained() -> None:

@@ -69,7 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    """Run the command of this process."""
+    """Run the command of this process.
+
+    Parts of one's own are named `package.module:Class`; those of the working directory are found as by
+    `python -m`.
+    """
+    sys.path.insert(0, os.getcwd())
     sys.exit(main())
 
 

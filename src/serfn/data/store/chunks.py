@@ -11,7 +11,7 @@ import numpy as np
 
 from serfn.core.errors import DataError
 from serfn.data.episode import EPISODE_COLUMNS, Episode, camera_images, finite_column
-from serfn.data.store.png import COLOUR_TYPES
+from serfn.data.store.png import MODES
 
 IMAGE = "image:"
 """Prefix of the arrays of cameras, before the camera's name."""
@@ -49,7 +49,7 @@ class EpisodeStart:
             name: camera_images(name, np.asarray(image)[None])[0] for name, image in self.images.items()
         }
         for name, image in images.items():
-            if image.shape[2] not in COLOUR_TYPES:
+            if image.shape[2] not in MODES:
                 raise DataError(f"images of '{name}' have {image.shape[2]} channels; the store keeps 1 to 4")
         object.__setattr__(self, "images", images)
 
@@ -198,5 +198,5 @@ def chunks_of(episode: Episode) -> list[ExecutedChunk]:
 def check_channels(images: Mapping[str, np.ndarray]) -> None:
     """Raise `DataError` if the store cannot keep images `[rows, height, width, channels]`."""
     for name, stack in images.items():
-        if stack.shape[3] not in COLOUR_TYPES:
+        if stack.shape[3] not in MODES:
             raise DataError(f"images of '{name}' have {stack.shape[3]} channels; the store keeps 1 to 4")

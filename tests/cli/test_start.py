@@ -1,0 +1,37 @@
+"""How the command starts: quickly, and with the parts of the working directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = "import sys; from serfn.cli.main import main; code = main({words}); print({heavy}); sys.exit(code)"
+HEAVY = "sorted({'numpy', 'torch', 'gymnasium', 'mujoco'} & sys.modules.keys())"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = PROGRAM.format(words=["--help"], heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_parts_of_the_working_directory_are_found(tmp_path: Path) -> None:
+    (tmp_path / "bench_arm.py").write_text(
+        "from serfn.robot.adapters.fake import FakeRobot\n\nclass Arm(FakeRobot):\n    pass\n"
+    )
+    program = "import sys; from serfn.cli.main import entry_point; sys.path.remove(''); entry_point()"
+    words = ["robot", "limits", "--robot", "bench_arm:Arm"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "joint" in done.stdout
