@@ -7,15 +7,19 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 
 from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import ConfigError
+from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.episode import Episode
 from serfn.data.formats.npz import save_npz
+from serfn.policies.flow_ensemble import FlowEnsemblePolicy
 from serfn.runs.presets import Budget, preset, preset_for_environment, rewards_of
 from serfn.tasks.registry import Task
 from serfn.training.agent import AgentConfig
+from serfn.training.build import make_agent, make_demonstration_replay
 from serfn.training.config import TrainConfig
 from serfn.training.rewards import RewardConfig
 
@@ -105,3 +109,35 @@ def test_a_task_of_another_package_has_a_preset_and_keeps_its_name(tmp_path: Pat
         preset("serfn.tasks.registry:register_envs", "demo")
     with pytest.raises(ConfigError, match="did you mean 'cube'"):
         preset("cub", "demo")
+
+
+def test_the_full_preset_of_the_scissors_learns_with_its_four_flows() -> None:
+    config = preset("scissors", "full")
+    task = TaskSpec("scissors", ObservationSpec(9), ActionSpec((-1.0,) * 4, (1.0,) * 4), 20.0, 360)
+    agent = make_agent(config, task)
+    assert isinstance(agent.policy, FlowEnsemblePolicy) and len(agent.policy.members) == 4
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            observations=rng.normal(size=(61, 9)),
+            actions=rng.uniform(-0.9, 0.9, size=(60, 4)),
+            rewards=(np.arange(60) == 59).astype(float),
+            terminated=True,
+            truncated=False,
+            success=True,
+            chunk_starts=np.arange(60) % 8 == 0,
+        )
+        for _ in range(2)
+    ]
+    replay = make_demonstration_replay(config, task, episodes)
+    batch = agent.tensors(replay.sample(32, rng))
+    agent.policy.fit_statistics(batch.obs, batch.actions, batch.valid)
+    agent.freeze_reference(config.online.improvement.coefficient)
+    before = [parameter.detach().clone() for parameter in agent.policy.parameters()]
+    metrics = agent.imitation_step(batch) | agent.critic_step(batch)
+    metrics |= agent.policy_step(batch, batch, config.online.improvement)
+    assert all(np.isfinite(value.item()) for value in metrics.values())
+    moved = [not torch.equal(old, new) for old, new in zip(before, agent.policy.parameters(), strict=True)]
+    # Every member learns from every update of imitation.
+    assert sum(moved) > len(moved) / 2
+    assert config.online.acting.n_action_steps == 4 and config.online.policy_windows == "replans"
