@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from serfn.flows import FlowConfig
 from serfn.policies import FlowPolicy, FlowPolicyConfig, make_policy
-from serfn.policies.chunk_law import MixtureLaw
+from serfn.policies.chunk_distribution import MixtureDistribution
 
 pytestmark = pytest.mark.slow
 
@@ -57,10 +57,10 @@ def base_log_prob(policy: FlowPolicy, context: Tensor, z: Tensor) -> Tensor:
     """Log-density of z [chunk, action] under the base, written out with torch.distributions."""
     if policy.config.base_components == 1:
         return Normal(0.0, 1.0).log_prob(z).sum()
-    law = policy.base(context)
-    assert isinstance(law, MixtureLaw)
-    components = Independent(Normal(law.mean[0], law.log_std[0].exp()), 2)
-    return MixtureSameFamily(Categorical(logits=law.log_weights[0]), components).log_prob(z)
+    distribution = policy.base(context)
+    assert isinstance(distribution, MixtureDistribution)
+    components = Independent(Normal(distribution.mean[0], distribution.log_std[0].exp()), 2)
+    return MixtureSameFamily(Categorical(logits=distribution.log_weights[0]), components).log_prob(z)
 
 
 @BASES
@@ -175,9 +175,9 @@ def test_temperature_scales_the_noise_not_the_density(components: int) -> None:
     still = policy.sample(obs, temperature=0.0, generator=generator(1))
     assert torch.equal(still, policy.sample(obs, temperature=0.0, generator=generator(2)))
     context = policy.encoder(policy.normalizer(obs))
-    law = policy.base(context)
-    if isinstance(law, MixtureLaw):
-        centre = law.mean[torch.arange(8), law.log_weights.argmax(-1)]
+    distribution = policy.base(context)
+    if isinstance(distribution, MixtureDistribution):
+        centre = distribution.mean[torch.arange(8), distribution.log_weights.argmax(-1)]
     else:
         centre = torch.zeros(8, CHUNK, ACTION)
     torch.testing.assert_close(still, policy.flow(centre, policy.flow.condition(context))[0].tanh())
@@ -226,7 +226,7 @@ def test_prepared_data_keep_to_the_limit() -> None:
     assert prepared.max() == pytest.approx(0.98) and prepared.min() < 0.98
 
 
-def test_flow_learns_both_modes_of_a_bimodal_chunk_law() -> None:
+def test_flow_learns_both_modes_of_a_bimodal_chunk_distribution() -> None:
     """Chunks pass an obstacle left or right, wide or tight as the observation says."""
     source = generator()
     obs = torch.randn(2000, OBS, generator=source)
@@ -277,10 +277,10 @@ def test_a_mixture_base_leaves_the_way_between_two_modes_empty() -> None:
 
 
 def test_at_low_temperature_components_are_drawn_from_sharpened_weights() -> None:
-    law = MixtureLaw(
+    distribution = MixtureDistribution(
         torch.tensor([0.2, 0.8]).log(), torch.tensor([-1.0, 1.0]).view(2, 1, 1), torch.full((2, 1, 1), -9.0)
     )
     for temperature, share in ((1.0, 0.8), (0.5, 0.64 / 0.68), (0.0, 1.0)):
-        drawn = law.draw((20_000,), temperature, generator())
+        drawn = distribution.draw((20_000,), temperature, generator())
         assert (drawn > 0).float().mean().item() == pytest.approx(share, abs=0.015)
         assert (drawn.abs() - 1).abs().max() < 1e-3

@@ -72,13 +72,15 @@ def test_samples_carry_their_own_density(make: Callable[[], GaussianPolicy | Gau
 def test_mixture_density_is_the_weighted_sum_of_its_components() -> None:
     policy, obs = mixture(), observations()
     actions = policy.sample(obs, generator=generator())
-    law = policy.predict(obs)
-    location = policy.whitening.mean + policy.whitening.std * law.mean
-    normal = Normal(location, policy.whitening.std * law.log_std.exp())
+    distribution = policy.predict(obs)
+    location = policy.whitening.mean + policy.whitening.std * distribution.mean
+    normal = Normal(location, policy.whitening.std * distribution.log_std.exp())
     for steps in range(1, CHUNK + 1):
         u = actions.atanh().unsqueeze(1)
         components = normal.log_prob(u)[:, :, :steps].sum((2, 3))
-        expected = (law.log_weights + components).logsumexp(1) - (1 - actions**2).log()[:, :steps].sum((1, 2))
+        expected = (distribution.log_weights + components).logsumexp(1) - (1 - actions**2).log()[
+            :, :steps
+        ].sum((1, 2))
         valid = (torch.arange(CHUNK) < steps).expand(len(obs), CHUNK)
         torch.testing.assert_close(policy.log_prob(obs, actions, valid), expected)
 

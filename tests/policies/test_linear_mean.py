@@ -50,7 +50,7 @@ def linear_policy() -> FlowPolicy:
     return policy
 
 
-def test_a_linear_law_is_found_from_the_valid_steps_alone() -> None:
+def test_a_linear_map_is_found_from_the_valid_steps_alone() -> None:
     obs, actions, valid = linear_data()
     spoilt = torch.where(valid.unsqueeze(-1), actions, torch.full_like(actions, 0.9))
     mean = LinearMean(OBS, CHUNK, ACTION, limit=0.98)

@@ -149,7 +149,7 @@ def test_pushes_move_the_machine_but_not_what_was_commanded() -> None:
     np.testing.assert_allclose(pushed.simulation.targets, targets, atol=1e-6)
     wrist = _slice(still, "wrist_position")[:3]
     assert 0.001 < np.abs(calm[wrist] - shaken[wrist]).max() < 0.05
-    # The motors know what they follow: a clone cannot read off what it commanded last.
+    # The motors know what they follow: a BC policy cannot read off what it commanded last.
     told = [shaken[_slice(still, name)] for name in ("joint_position", "tracking_error")]
     assert np.abs(sum(told) - targets[-NUM_JOINTS:]).max() > 0.02
 

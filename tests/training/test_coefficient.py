@@ -22,12 +22,12 @@ BOUNDS = {"target": 0.3, "rate": 0.02, "low": 0.003, "high": 10.0}
         (math.nan, 0.0),
     ],
 )
-def test_strength_follows_the_divergence_with_bounded_steps(divergence: float, log_change: float) -> None:
-    strength = adapt_coefficient(torch.tensor(0.5), torch.tensor(divergence), **BOUNDS)
-    assert math.log(strength.item() / 0.5) == pytest.approx(log_change, abs=1e-6)
+def test_coefficient_follows_the_divergence_with_bounded_steps(divergence: float, log_change: float) -> None:
+    coefficient = adapt_coefficient(torch.tensor(0.5), torch.tensor(divergence), **BOUNDS)
+    assert math.log(coefficient.item() / 0.5) == pytest.approx(log_change, abs=1e-6)
 
 
-def test_strength_stays_inside_its_bounds() -> None:
+def test_coefficient_stays_inside_its_bounds() -> None:
     assert adapt_coefficient(torch.tensor(10.0), torch.tensor(9.0), **BOUNDS).item() == 10.0
     assert adapt_coefficient(torch.tensor(0.003), torch.tensor(0.0), **BOUNDS).item() == pytest.approx(0.003)
 

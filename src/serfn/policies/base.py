@@ -57,7 +57,7 @@ class PolicyConfig(
 
 
 class ChunkPolicy(nn.Module, ABC):
-    """A conditional law over chunks of actions that can be sampled and fitted to demonstrations.
+    """A conditional distribution over chunks of actions that can be sampled and fitted to demonstrations.
 
     Args:
         obs_dim: observation dimensions.
@@ -122,7 +122,7 @@ class ChunkPolicy(nn.Module, ABC):
         *,
         generator: torch.Generator,
     ) -> tuple[Tensor, Metrics]:
-        """Loss whose minimum is the data's law, per valid action dimension.
+        """Loss whose minimum is the data's distribution, per valid action dimension.
 
         Args:
             obs: observations [batch, obs].
@@ -142,7 +142,7 @@ class ChunkPolicy(nn.Module, ABC):
 class LikelihoodPolicy(ChunkPolicy):
     """A policy with a tractable exact density.
 
-    Densities are those of the law at temperature 1 over normalised actions where nothing else is said.
+    Densities are over normalised actions, and at temperature 1 where nothing else is said.
     """
 
     @abstractmethod
@@ -151,7 +151,7 @@ class LikelihoodPolicy(ChunkPolicy):
     ) -> Tensor:
         """Log-density [batch] of chunks [batch, chunk, action], or of their valid prefixes.
 
-        It is that of the law which `sample` draws from at this temperature.
+        It is that of the distribution which `sample` draws from at this temperature.
 
         Raises:
             ValueError: The temperature is not positive: chunks of temperature 0 have no density.

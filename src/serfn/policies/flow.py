@@ -11,7 +11,7 @@ from torch import Tensor
 from serfn.flows import ConditionalChunkFlow, FlowConfig
 from serfn.flows.frozen import FrozenChunkFlow, freeze
 from serfn.policies.base import PolicyConfig
-from serfn.policies.chunk_law import MixtureHead, StandardNormalHead
+from serfn.policies.chunk_distribution import MixtureHead, StandardNormalHead
 from serfn.policies.networks import ObservationEncoder, check_sizes, encode
 from serfn.policies.squashed import Context, SquashedPolicy, check_data_noise
 
@@ -71,7 +71,7 @@ class FlowPolicy(SquashedPolicy):
 
     with the sum over the valid steps: the flow is causal in time, hence a prefix's density is exact and does
     not depend on what stands behind it. Reference: arXiv 2602.09580 (policy), arXiv 1605.08803, eqs. 2–3
-    (density); for a base of several components see `chunk_law`.
+    (density); for a base of several components see `chunk_distribution`.
     """
 
     def __init__(self, config: FlowPolicyConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Several flows as one policy: the mixture of laws that were learnt independently of each other."""
+"""Several flows as one policy: the mixture of distributions that were learnt independently of each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from serfn.policies.chunk_law import mixture_step_log_prob
+from serfn.policies.chunk_distribution import mixture_step_log_prob
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
 from serfn.policies.squashed import Context, SquashedPolicy
 
@@ -17,8 +17,8 @@ from serfn.policies.squashed import Context, SquashedPolicy
 class FlowEnsemblePolicy(SquashedPolicy):
     """`π(a | obs) = 1/K Σ_k π_k(a | obs)`: each chunk is one member's, drawn anew at every decision.
 
-    The members learn from the same data and differ where these say little. There a single clone may come to
-    a stand, in a state that its own chunk leads back to; another member's chunk may lead out of it. Density,
+    The members learn from the same data and differ where these say little. There a single BC policy may come
+    to a stand, in a state that its own chunk leads back to; another member's chunk may lead out of it. Density,
     divergence and the density of a prefix are exact, as for one flow.
 
     Imitation raises `1/K Σ_k log π_k`, a bound below the mixture's log-likelihood (Jensen): every member

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from serfn.flows.whitening import ChunkWhitening, check_minimum_std
 from serfn.policies.base import PolicyConfig
-from serfn.policies.chunk_law import MixtureHead, MixtureLaw
+from serfn.policies.chunk_distribution import MixtureDistribution, MixtureHead
 from serfn.policies.networks import MLP_DEPTH, ObservationEncoder, check_sizes, encode
 from serfn.policies.squashed import Context, SquashedPolicy, check_data_noise
 
@@ -48,7 +48,7 @@ class GaussianMixtureConfig(PolicyConfig):
 class GaussianMixturePolicy(SquashedPolicy):
     """`a = tanh(m(obs) + v)`, `v ~ Σ_k w_k(obs) N(μ_k(obs), diag σ_k(obs)²)`; one component per chunk.
 
-    Prefixes are exact and samples reparameterised within their component, see `MixtureLaw`.
+    Prefixes are exact and samples reparameterised within their component, see `MixtureDistribution`.
     """
 
     def __init__(self, config: GaussianMixtureConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
@@ -77,6 +77,6 @@ class GaussianMixturePolicy(SquashedPolicy):
         """Set the whitening, in whose units the network predicts."""
         self.whitening.fit(v, valid)
 
-    def predict(self, obs: Tensor) -> MixtureLaw:
-        """Law of whitened v."""
+    def predict(self, obs: Tensor) -> MixtureDistribution:
+        """Distribution of whitened v."""
         return self.head(*self.parts(obs))

@@ -1,6 +1,6 @@
-"""What policies share whose density is known before the tanh: `a = tanh(m(obs) + v)`, `v` from such a law.
+"""What policies share whose density is known before the tanh: `a = tanh(m(obs) + v)`, v of known density.
 
-The flow, the Gaussian and the mixture differ in that law alone. A subclass says how it draws `v` and what
+The flow, the Gaussian and the mixture differ in that alone. A subclass says how it draws `v` and what
 each step adds to the log-density; this class makes actions, likelihoods and the imitation loss of it. `m` is
 a linear regression, or 0.
 """
@@ -58,12 +58,12 @@ class Context:
 Observed = Tensor | Context
 """Raw observations [..., obs], or what `SquashedPolicy.context` made of them."""
 
-StepLaw = Callable[[Context, Tensor], Tensor]
+StepLogDensity = Callable[[Context, Tensor], Tensor]
 """Context and v [..., chunk, action] to a value per step [..., chunk]."""
 
 
 class SquashedConfig(Protocol):
-    """What a configuration says to a `SquashedPolicy`, whichever law it has."""
+    """What a configuration says to a `SquashedPolicy`, whichever distribution it has."""
 
     @property
     def data_noise(self) -> float:
@@ -77,7 +77,7 @@ class SquashedConfig(Protocol):
 
 
 class SquashedPolicy(LikelihoodPolicy):
-    """The law of `a = tanh(u)`, `u = m(obs) + v`, whose density follows from that of v.
+    """The distribution of `a = tanh(u)`, `u = m(obs) + v`, whose density follows from that of v.
 
         log π(a | obs) = Σ_t [ log p(v_t | v_{<t}, obs) - Σ_dims log(1 - tanh² u_t) ],
 
@@ -116,7 +116,7 @@ class SquashedPolicy(LikelihoodPolicy):
     def step_log_prob(self, context: Context, v: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density of each step given those before it, [..., chunk], over v [..., chunk, action].
 
-        It is that of the law which `draw` draws from at this temperature, above 0.
+        It is that of the distribution which `draw` draws from at this temperature, above 0.
         """
 
     def imitation_step_log_prob(self, context: Context, v: Tensor) -> Tensor:
@@ -223,18 +223,20 @@ class SquashedPolicy(LikelihoodPolicy):
             actions = actions + self.data_noise * noise
         return actions.clamp(-DATA_LIMIT, DATA_LIMIT)
 
-    def _squashed(self, law: StepLaw, obs: Observed, actions: Tensor, valid: Tensor | None) -> Tensor:
+    def _squashed(
+        self, step_log_density: StepLogDensity, obs: Observed, actions: Tensor, valid: Tensor | None
+    ) -> Tensor:
         u = atanh_clipped(_cleared(actions, valid), DENSITY_LIMIT)
-        return _sum_valid(self._of_chunks(law, obs, u) - tanh_log_slope(u).sum(-1), valid)
+        return _sum_valid(self._of_chunks(step_log_density, obs, u) - tanh_log_slope(u).sum(-1), valid)
 
-    def _of_chunks(self, law: StepLaw, obs: Observed, u: Tensor) -> Tensor:
+    def _of_chunks(self, step_log_density: StepLogDensity, obs: Observed, u: Tensor) -> Tensor:
         if u.shape[-2:] != (self.chunk_size, self.action_dim):
             raise ValueError(
                 f"chunks have shape {tuple(u.shape)}: "
                 f"the last axes must be [{self.chunk_size}, {self.action_dim}]"
             )
         context = self.context(obs)
-        return law(context, u - context.shift)
+        return step_log_density(context, u - context.shift)
 
     def _shift(self, obs: Tensor) -> Tensor | float:
         return 0.0 if self.linear_mean is None else self.linear_mean(self.normalizer(obs))

@@ -94,8 +94,8 @@ def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> Trai
 def rewards_of(demonstrations: Sequence[Episode]) -> RewardConfig:
     """Return the scaling under which the largest demonstrated reward is 1.
 
-    Where success ends an episode, it counts as if the largest reward were paid ever after: a discounted sum
-    would otherwise prefer to linger.
+    Where success ends an episode, it counts as an absorbing reward of the largest size: a discounted
+    sum would otherwise prefer to linger.
     """
     largest = max(float(np.abs(episode.rewards).max()) for episode in demonstrations)
     ends_well = any(episode.terminated and episode.success for episode in demonstrations)
@@ -105,15 +105,15 @@ def rewards_of(demonstrations: Sequence[Episode]) -> RewardConfig:
 
 
 def cube(env_id: str, budget: Budget) -> TrainConfig:
-    """Cube rotation: 0.24 rad of progress per step (46 rev/min) would count as 1, a drop as -1 ever after.
+    """Cube rotation: 0.24 rad of progress per step (46 rev/min) would count as 1, a drop is absorbing at -1.
 
     A chunk of 4 steps is 0.2 s; one of 8 steps turns the cube by 24 degrees blindly at 10 rev/min. Two steps
-    are executed before the next decision: the critic sees further than the hand is left to itself. Values
+    are executed before the policy replans: the critic sees further than the hand is left to itself. Values
     look 2.5 s ahead: over a longer horizon one chunk hardly moves them, and what the critic makes up outgrows
     what is earned. At this scale a drop costs as much as 14 s of turning at 10 rev/min. Recorded chunks are
-    weighted, and the policy is held to the one that collected the round; along the critic's gradient it lost
-    the cube (docs/results/cube.md). Most of the critic's batches are own experience: nominal values
-    are too high for the plant.
+    weighted, and the policy is regularised towards the one that collected the round; along the critic's
+    gradient it lost the cube (docs/results/cube.md). Most of the critic's batches are online data: nominal values
+    are too high for the plant (a variant of the simulated system).
     """
     acting, curious = (
         ActingConfig(candidates=16, temperature=0.5, n_action_steps=2),
@@ -167,7 +167,7 @@ def cube(env_id: str, budget: Budget) -> TrainConfig:
 
 
 def scissors(env_id: str, budget: Budget) -> TrainConfig:
-    """Scissors and tape: +1 per stage, the cut as if paid ever after, a drop as -1; 50 online episodes.
+    """Scissors and tape: +1 per stage, the cut as an absorbing reward, a drop as -1; 50 online episodes.
 
     The wrist is commanded over a metre and must meet the loops within millimetres: the flow begins from a
     regression and from a base that follows the observation, and imitated actions get a fraction of the usual
@@ -176,11 +176,11 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
     seconds of recorded rewards in the critic's targets carry a reward at the end to the start of an episode
     in a few steps.
 
-    The clone acts with one sample, what comes after it with the best of 4 under the critic, all decided anew
-    after half a chunk: calm chunks of higher value cut sooner, while the best of 16 warmer ones is too hasty.
-    The critic reads chunks as residuals, and the policy learns from own chunks as they were decided, under
-    the law that drew them (docs/results/scissors.md). It is held close to the clone: at KL / D of 0.07 it was
-    no better than the clone, and along the Q-gradient it lost its precision
+    The BC policy acts with one sample, later policies with the best of 4 under the critic; all replan after
+    half a chunk. Chunks of a low temperature and a higher value cut sooner; the best of 16 at a higher
+    temperature is too hasty. The critic reads chunks as residuals, and the policy learns from online chunks
+    as they were planned, under the distribution that drew them. It is regularised closely towards the BC
+    policy: at KL / D of 0.07 it was no better, and along the Q-gradient it lost its precision
     (docs/results/scissors.md).
     """
     acting = ActingConfig(candidates=4, temperature=0.5, n_action_steps=4)
@@ -237,14 +237,14 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
 
 
 def valve(env_id: str, budget: Budget) -> TrainConfig:
-    """Valve: the cube's sizes; half a turn counts as if the largest reward were paid ever after."""
+    """Valve: the cube's sizes; half a turn counts as an absorbing reward of the largest size."""
     return dataclasses.replace(
         cube(env_id, budget), rewards=RewardConfig(scale=1 / 0.24, absorbing_success=1.0)
     )
 
 
 def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
-    """A point around an obstacle: reward at the goal, -1 ever after a collision, seconds of training.
+    """A point around an obstacle: reward at the goal, a collision absorbing at -1, seconds of training.
 
     Demonstrations pass on either side and nothing between: the flow's base has several components.
     """

@@ -83,7 +83,7 @@ class RobotRunConfig:
         episode_s: Time limit of an episode in seconds; None is that of the policy's task.
         execution: How chunks are executed.
         candidates: Chunks to choose from; None as in training. 1 acts without a critic, and faster.
-        temperature: Temperature of sampling; None as in training. Lower it for calmer motion.
+        temperature: Temperature of sampling; None as in training. Lower it for less random motion.
         n_action_steps: Steps executed of each chunk; None as in training. Fewer replan more often.
         reset: Who puts the scene back: the robot by itself, a person who confirms, or nobody.
         rest_s: Rest between episodes, in which the motors cool.

@@ -25,7 +25,7 @@ class ActingConfig:
 
     Attributes:
         candidates: Chunks sampled per decision; the critic chooses among them. 1 acts without a critic.
-        temperature: Standard deviation σ of the base noise; 0.7 acts calmer than the density (σ = 1) that is
+        temperature: Standard deviation σ of the base noise; 0.7 varies less than the density (σ = 1) that is
             trained.
         n_action_steps: Steps executed of each chunk before the next decision; None executes all. Fewer than
             the chunk has is receding-horizon control.

@@ -155,8 +155,8 @@ class Transmission:
 class Pushes:
     """Now and then, for a moment, the motors follow the commanded targets plus an offset.
 
-    They bring a demonstrator off its way while the record holds what it commanded, so that a clone learns to
-    come back: noise injected into the supervisor of DART (Laskey et al. 2017, arXiv 1703.09327), but made by
+    They bring a demonstrator off its way while the record holds what it commanded, so that a BC policy learns
+    to come back: noise injected into the supervisor of DART (Laskey et al. 2017, arXiv 1703.09327), but made by
     the machine.
     """
 

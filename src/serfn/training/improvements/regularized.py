@@ -213,9 +213,9 @@ def advantage_weighted(
     a quarter of the batch. The critic is never differentiated with respect to actions, so its errors off the
     data are not exploited.
 
-    π is the law at `temperature` here, and the likelihood that of the steps `batch.planned`. Where those were
-    drawn from that law, equal weights leave π where it is, on average; to the law at temperature 1 calmer
-    chunks say, good or bad, that it is too wide.
+    π is the distribution at `temperature` here, and the likelihood that of the steps `batch.planned`. Where
+    those were drawn from π, equal weights leave it unchanged on average. To the distribution at temperature 1
+    chunks of a lower temperature say, good or bad, that it is too wide.
 
     References: AWR (arXiv 1910.00177), Eq. 5; CRR (arXiv 2006.15134), Eq. 4.
     """
@@ -253,7 +253,7 @@ def mpo(
     """Distil best-of-N into one sample: imitate those of the proposal's chunks that the critic prefers.
 
     ``L = -E_s Σ_i w_i log π(a_i | s) / D``, ``a_i ~ proposal(s)``, ``w = softmax(Q / η)`` over the samples of
-    a state. Needs an anchor besides the proposal, or it drifts.
+    a state. Needs a penalty besides the proposal, or it drifts.
 
     Reference: MPO (arXiv 1806.06920), Eqs. 7-10, with η from the effective sample size instead of its dual.
     """

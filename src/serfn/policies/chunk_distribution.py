@@ -1,8 +1,8 @@
-"""Laws over whole chunks that a flow can start from: a standard normal, or a mixture given the observation.
+"""Distributions over whole chunks as a flow's base: a standard normal, or a mixture given the observation.
 
-A flow is a continuous image of its base. Over one Gaussian it cannot leave the way between two modes empty,
+A flow is a continuous image of its base. Over one Gaussian it cannot leave the space between two modes empty,
 however many layers it has; over a mixture it has a piece of its base for each. The mixture is also the whole
-law of `GaussianMixturePolicy`.
+distribution of `GaussianMixturePolicy`.
 
 References: Bishop 1994, "Mixture density networks"; as the base of a flow Izmailov et al. 2020 (FlowGMM,
 arXiv 1912.13025); on what the image of one Gaussian cannot be Cornish et al. 2020 (arXiv 1909.13833).
@@ -22,7 +22,7 @@ from serfn.policies.gaussian import gaussian_log_density, soft_log_std
 
 
 @dataclass(frozen=True)
-class MixtureLaw:
+class MixtureDistribution:
     """`p(v) = Σ_k w_k N(v; μ_k, diag σ_k²)` over chunks; one component lasts for a whole chunk.
 
     Attributes:
@@ -39,8 +39,8 @@ class MixtureLaw:
         """Draw chunks [*leading, chunk, action].
 
         Components are drawn from `softmax(log w / temperature)` and their noise is scaled by the temperature:
-        a calm chunk lies near the mean of a likely component, never between two. At temperature 0 it is the
-        mean of the likeliest one. Chunks are reparameterised within their component; its choice is not
+        at a low temperature a chunk lies near the mean of a likely component, never between two. At 0 it is
+        the mean of the likeliest one. Chunks are reparameterised within their component; its choice is not
         differentiable, so that gradients through chunks never reach the weights.
         """
         dtype, (components, chunk_size, action_dim) = self.mean.dtype, self.mean.shape[-3:]
@@ -59,7 +59,7 @@ class MixtureLaw:
     def step_log_prob(self, v: Tensor, temperature: float) -> Tensor:
         """Log-density of each step given those before it, [..., chunk, action] → [..., chunk].
 
-        It is that of the law which `draw` draws from at this temperature, above 0.
+        It is that of the distribution which `draw` draws from at this temperature, above 0.
         """
         log_std = self.log_std + math.log(temperature)
         steps = gaussian_log_density(v.unsqueeze(-3), self.mean, log_std).sum(-1)
@@ -85,7 +85,7 @@ def mixture_step_log_prob(log_weights: Tensor, steps: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class StandardNormalLaw:
+class StandardNormalDistribution:
     """`p(v) = N(v; 0, I)` over chunks, whatever the observation.
 
     Attributes:
@@ -107,15 +107,15 @@ class StandardNormalLaw:
 
 
 class StandardNormalHead(nn.Module):
-    """The law that depends on nothing; it has no parameters."""
+    """The distribution that depends on nothing; it has no parameters."""
 
     def __init__(self, chunk_size: int, action_dim: int) -> None:
         super().__init__()
         self.shape = (chunk_size, action_dim)
 
-    def forward(self, context: Tensor) -> StandardNormalLaw:
-        """Return the law, in the dtype and on the device of `context`."""
-        return StandardNormalLaw(self.shape, context)
+    def forward(self, context: Tensor) -> StandardNormalDistribution:
+        """Return the distribution, in the dtype and on the device of `context`."""
+        return StandardNormalDistribution(self.shape, context)
 
 
 class MixtureHead(nn.Module):
@@ -136,7 +136,7 @@ class MixtureHead(nn.Module):
             means = self.output.bias.view(self.shape)[:, 0]
             means.copy_(torch.randn(components, 1, action_dim).expand_as(means))
 
-    def forward(self, context: Tensor) -> MixtureLaw:
-        """Return the law for contexts [..., context]."""
+    def forward(self, context: Tensor) -> MixtureDistribution:
+        """Return the distribution for contexts [..., context]."""
         mean, raw = self.output(context).unflatten(-1, self.shape).unbind(-3)
-        return MixtureLaw(self.logits(context).log_softmax(-1), mean, soft_log_std(raw))
+        return MixtureDistribution(self.logits(context).log_softmax(-1), mean, soft_log_std(raw))
