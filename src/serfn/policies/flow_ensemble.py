@@ -18,8 +18,8 @@ class FlowEnsemblePolicy(SquashedPolicy):
     """`π(a | obs) = 1/K Σ_k π_k(a | obs)`: each chunk is one member's, drawn anew at every decision.
 
     The members learn from the same data and differ where these say little. There a single BC policy may come
-    to a stand, in a state that its own chunk leads back to; another member's chunk may lead out of it. Density,
-    divergence and the density of a prefix are exact, as for one flow.
+    to a stand, in a state that its own chunk leads back to; another member's chunk may lead out of it.
+    Density, divergence and the density of a prefix are exact, as for one flow.
 
     Imitation raises `1/K Σ_k log π_k`, a bound below the mixture's log-likelihood (Jensen): every member
     learns all data, which the likelihood of the mixture itself would divide among them.

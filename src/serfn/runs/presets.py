@@ -112,8 +112,8 @@ def cube(env_id: str, budget: Budget) -> TrainConfig:
     look 2.5 s ahead: over a longer horizon one chunk hardly moves them, and what the critic makes up outgrows
     what is earned. At this scale a drop costs as much as 14 s of turning at 10 rev/min. Recorded chunks are
     weighted, and the policy is regularised towards the one that collected the round; along the critic's
-    gradient it lost the cube (docs/results/cube.md). Most of the critic's batches are online data: nominal values
-    are too high for the plant (a variant of the simulated system).
+    gradient it lost the cube (docs/results/cube.md). Most of the critic's batches are online data:
+    nominal values are too high for the plant (a variant of the simulated system).
     """
     acting, curious = (
         ActingConfig(candidates=16, temperature=0.5, n_action_steps=2),

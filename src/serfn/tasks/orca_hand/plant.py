@@ -156,8 +156,8 @@ class Pushes:
     """Now and then, for a moment, the motors follow the commanded targets plus an offset.
 
     They bring a demonstrator off its way while the record holds what it commanded, so that a BC policy learns
-    to come back: noise injected into the supervisor of DART (Laskey et al. 2017, arXiv 1703.09327), but made by
-    the machine.
+    to come back: noise injected into the supervisor of DART (Laskey et al. 2017, arXiv 1703.09327), but made
+    by the machine.
     """
 
     def __init__(self, plant: Plant, control_hz: float, slides: np.ndarray, closing: np.ndarray) -> None:
