@@ -1,4 +1,4 @@
-"""Which critic knows what a chunk is worth? Compared on own episodes of a run that it has not seen.
+"""Which critic knows what a chunk is worth? Compared on online episodes of a run that it has not seen.
 
 A policy improves by differences between chunks, which are small beside differences between states. For every
 choice below, a critic learns from a run's demonstrations and three of four of its online episodes, with the

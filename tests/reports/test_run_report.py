@@ -129,7 +129,7 @@ def test_run_that_has_only_begun_can_be_reported(tmp_path: Path) -> None:
     assert "No stage has been evaluated yet" in write_report(tmp_path).read_text()
 
 
-def test_table_shows_the_closing_evaluation_of_each_stage(tmp_path: Path) -> None:
+def test_table_shows_the_final_evaluation_of_each_stage(tmp_path: Path) -> None:
     evaluations = [
         line("imitation", 2.0),
         line("online", 9.0, minutes=4, final=False),
@@ -149,16 +149,20 @@ def test_table_shows_the_closing_evaluation_of_each_stage(tmp_path: Path) -> Non
     [
         (None, [4.0], ""),
         (2.0, [], ""),
-        (2.0, [2.5, 3.0], "0 of 2 evaluations lie below imitation on the same 8 starts: rev/min 2 after"),
-        (2.75, [2.5, 3.0], "1 of 2 evaluations lies below"),
-        (3.5, [2.5, 3.0, 4.0], "2 of 3 evaluations lie below"),
-        (2.0, [2.5], "0 of 1 evaluations lie below imitation"),
+        (
+            2.0,
+            [2.5, 3.0],
+            "0 of 2 interim evaluations lie below imitation with the same 8 seeds: rev/min 2 after",
+        ),
+        (2.75, [2.5, 3.0], "1 of 2 interim evaluations lies below"),
+        (3.5, [2.5, 3.0, 4.0], "2 of 3 interim evaluations lie below"),
+        (2.0, [2.5], "0 of 1 interim evaluations lie below imitation"),
     ],
 )
-def test_report_says_whether_the_way_fell_below_imitation(
+def test_report_says_whether_an_interim_evaluation_fell_below_imitation(
     tmp_path: Path, imitation: float | None, online: list[float], words: str
 ) -> None:
-    # The closing evaluation of imitation has other starts and decides nothing here.
+    # The final evaluation of imitation has other starts and decides nothing here.
     evaluations = [line("imitation", 9.0)]
     if imitation is not None:
         evaluations.append(line("imitation", imitation, final=False))
@@ -174,7 +178,7 @@ def test_report_says_whether_the_way_fell_below_imitation(
     ("before", "after", "words"),
     [
         # In s at 20 Hz: 10, 9 and 5 sooner, where both succeed; the fourth start is not counted.
-        ([400, 300, 200, 360], [200, 120, 100, 20], "(3 starts) it takes 7.0 s, and took 15.0 s after imit"),
+        ([400, 300, 200, 360], [200, 120, 100, 20], "(3 seeds) it takes 7.0 s, and took 15.0 s after imit"),
         ([400, 300, 200, 360], [200, 120, 100, 20], "8.0 s less (95% interval 1.4 to 14.6)"),
         ([200, 120, 100, 20], [400, 300, 200, 360], "8.0 s more (95% interval 1.4 to 14.6)"),
         ([200, 200, 200, 200], [200, 200, 200, 200], ""),

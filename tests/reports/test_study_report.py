@@ -206,7 +206,7 @@ def test_statistics_agree_with_a_recomputation_from_the_csv(study: Path) -> None
     for run in runs:
         own = [row for row in evaluations if (row["method"], row["seed"]) == (run["method"], run["seed"])]
         curve = {0.0: float(own[0]["score"])}
-        # The closing evaluation comes last and replaces the interim one at the same time.
+        # The final evaluation comes last and replaces the interim one at the same time.
         curve |= {float(row["robot_minutes"]): float(row["score"]) for row in own[1:]}
         x, y = [*curve, budget], [*curve.values(), list(curve.values())[-1]]
         assert float(run["area_minutes"]) == pytest.approx(np.trapezoid(y, x) / budget)

@@ -147,25 +147,25 @@ def evaluated(stage: str, score: float, *, final: bool) -> EvaluationPoint:
 
 
 @pytest.mark.parametrize(
-    ("imitation_on_the_way", "way", "closing", "dip"),
+    ("imitation_interim", "interim", "final", "dip"),
     [
         (None, [0.5, 0.2, 0.9], 0.9, -0.3),
         (None, [0.6, 0.7], 0.8, 0.0),
-        # Easier starts on the way: 0.6 there is less than 0.5 on the closing ones.
+        # Easier seeds in between: 0.6 there is less than 0.5 with the final ones.
         (0.7, [0.6, 0.8], 0.8, -0.1),
         # Harder ones: 0.45 is no dip.
         (0.4, [0.45], 0.8, 0.0),
         (0.4, [0.45], 0.3, -0.2),
     ],
 )
-def test_dip_compares_on_the_same_starts(
-    imitation_on_the_way: float | None, way: list[float], closing: float, dip: float
+def test_dip_compares_with_the_same_seeds(
+    imitation_interim: float | None, interim: list[float], final: float, dip: float
 ) -> None:
     points = [evaluated("imitation", 0.5, final=True)]
-    if imitation_on_the_way is not None:
-        points.append(evaluated("imitation", imitation_on_the_way, final=False))
-    points += [evaluated("online", score, final=False) for score in way]
-    points.append(evaluated("online", closing, final=True))
+    if imitation_interim is not None:
+        points.append(evaluated("imitation", imitation_interim, final=False))
+    points += [evaluated("online", score, final=False) for score in interim]
+    points.append(evaluated("online", final, final=True))
     record = RunRecord(Path(), {}, {}, tuple(points), (), ())
     assert worst_dip(record) == pytest.approx(dip)
 

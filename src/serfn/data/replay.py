@@ -376,7 +376,7 @@ def mixed_batch(
         batch: Number of windows; the prior ones come first.
         online_fraction: Share of online windows in [0, 1], rounded to a whole number of windows.
         rng: Source of the draws.
-        online_starts: Which steps of own experience may start a window.
+        online_starts: Which steps of online data may start a window.
         window_observations: Also return `window_obs`.
 
     Raises:

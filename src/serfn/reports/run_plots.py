@@ -99,12 +99,12 @@ def _learning(record: RunRecord, palette: Palette) -> Figure | None:
             path = [before["offline"], *path]
         _band(axes, path, color, label)
         if closing:
-            _closing(axes, closing[-1], color, f"{label}, closing evaluation")
-    on_these_starts = record.on_the_way()[0]
-    if on_these_starts is not None:
-        _level(axes, on_these_starts, palette.text, "imitation")
+            _closing(axes, closing[-1], color, f"{label}, final evaluation")
+    with_these_seeds = record.interim()[0]
+    if with_these_seeds is not None:
+        _level(axes, with_these_seeds, palette.text, "imitation")
         if "imitation" in before:
-            _closing(axes, before["imitation"], palette.text, "imitation, closing evaluation")
+            _closing(axes, before["imitation"], palette.text, "imitation, final evaluation")
     elif "imitation" in before:
         _level(axes, before["imitation"], palette.text, "imitation")
     axes.set_xlabel("robot time, minutes")
@@ -194,7 +194,7 @@ def _level(axes: Axes, point: EvaluationPoint, color: str, label: str) -> None:
 
 
 def _closing(axes: Axes, point: EvaluationPoint, color: str, label: str) -> None:
-    """Draw a closing evaluation apart: it judges anew, on starts of its own."""
+    """Draw a final evaluation apart: it judges anew, with seeds of its own."""
     interval = mean_t_interval(point.result.scores)
     axes.errorbar(
         point.robot_minutes,

@@ -84,18 +84,18 @@ class RunRecord:
         return name_score([point.result for point in self.evaluations]) if self.evaluations else "score"
 
     def finals(self) -> list[EvaluationPoint]:
-        """Return the closing evaluation of each stage, in the order of the stages.
+        """Return the final evaluation of each stage, in the order of the stages.
 
         A stage evaluated in several ways of acting counts with the one that it recorded last.
         """
         closing = {point.stage: point for point in self.evaluations if point.final}
         return [closing[stage] for stage in STAGES if stage in closing]
 
-    def on_the_way(self) -> tuple[EvaluationPoint | None, list[EvaluationPoint]]:
-        """Return the evaluations that share the starts of the online stage's way, in the order of training.
+    def interim(self) -> tuple[EvaluationPoint | None, list[EvaluationPoint]]:
+        """Return the evaluations with the seeds of interim evaluations, in the order of training.
 
         Returns:
-            The policy after imitation on these starts, None where a run did not evaluate it there, and the
+            The policy after imitation with these seeds, None where a run did not evaluate it there, and the
             policies of the online stage.
         """
         before = [point for point in self.evaluations if point.stage == "imitation" and not point.final]
@@ -103,7 +103,7 @@ class RunRecord:
         return (before[-1] if before else None), way
 
     def verdict(self) -> Verdict:
-        """Compare the last closing evaluation with that of imitation."""
+        """Compare the last final evaluation with that of imitation."""
         finals = self.finals()
         if len(finals) < 2 or finals[0].stage != "imitation":
             return Verdict("open", None)
@@ -113,9 +113,9 @@ class RunRecord:
         return Verdict("worse" if difference.high < 0 else "within", difference)
 
     def times_to_success(self) -> tuple[list[float], list[float]]:
-        """Return how many s imitation and the last policy took on the closing starts where both succeed.
+        """Return how many s imitation and the last policy took in final evaluations where both succeed.
 
-        Empty where there are not two such evaluations of equal starts.
+        Empty where there are not two such evaluations of equal seeds.
         """
         finals = self.finals()
         if len(finals) < 2 or finals[0].stage != "imitation":

@@ -33,10 +33,10 @@ _MOST_ALARMS = 5
 
 _PLOT_WORDS = {
     "learning": "Mean score of each evaluation with its 95% interval, against the robot time spent online. "
-    "Squares are closing evaluations, of the policy after imitation and of what the stage ended with, on "
-    "starts of their own.",
+    "Squares are final evaluations, of the policy after imitation and of what the stage ended with, on "
+    "seeds of their own.",
     "likelihood": "How likely the policy finds the recorded chunks, how far it has moved from its reference "
-    "(the divergence, estimated on its own samples), and how strongly it is held.",
+    "(the divergence, estimated on its own samples), and the coefficient λ of the penalty.",
     "critic": "The critic's training error, and its values against the bound that the rewards allow. Values "
     "beyond the bound would mean that the policy exploits errors of the critic.",
 }
@@ -138,7 +138,7 @@ def _table_cell(row: SummaryRow | None) -> str:
 
 
 def _other_acting(record: RunRecord) -> str:
-    """List the closing evaluations that the table leaves out: the same policies, acting in another way."""
+    """List the final evaluations that the table leaves out: the same policies, acting in another way."""
     shown = record.finals()
     lines = [
         f"<li>{stage_words(point.stage)}, {escape(point.acting_label)}: "

@@ -21,7 +21,7 @@ class ResultsTable:
     """Metrics by stage.
 
     Args:
-        points: The closing evaluation of each stage: the columns.
+        points: The final evaluation of each stage: the columns.
         rows: Label of each metric and its summary per column, None where a stage did not report it.
     """
 
@@ -30,7 +30,7 @@ class ResultsTable:
 
 
 def results_table(record: RunRecord) -> ResultsTable:
-    """Lay out the closing evaluations of a run, the score first."""
+    """Lay out the final evaluations of a run, the score first."""
     points = tuple(record.finals())
     columns = [{row.name: row for row in summarize(point.result, record.score_name)} for point in points]
     names = dict.fromkeys(name for column in columns for name in column)
@@ -66,7 +66,7 @@ def verdict_sentence(record: RunRecord) -> str:
 
 
 def pace_sentence(record: RunRecord) -> str:
-    """Say how much sooner the last policy succeeds than imitation where both do, on equal starts.
+    """Say how much sooner the last policy succeeds than imitation where both do, with equal seeds.
 
     Empty where that cannot be said, or where success ends no episode.
     """
@@ -78,27 +78,27 @@ def pace_sentence(record: RunRecord) -> str:
     if sooner < 0:
         sooner, low, high = -sooner, -high, -low
     return (
-        f"Where both succeed ({len(first)} starts) it takes {sum(last) / len(last):.1f} s, and took "
+        f"Where both succeed ({len(first)} seeds) it takes {sum(last) / len(last):.1f} s, and took "
         f"{sum(first) / len(first):.1f} s after imitation: {sooner:.1f} s "
         f"{'more' if gained.mean < 0 else 'less'} (95% interval {low:.1f} to {high:.1f})."
     )
 
 
 def way_sentence(record: RunRecord) -> str:
-    """Say whether an evaluation of the online stage's way fell below imitation on the same starts.
+    """Say whether an interim evaluation fell below imitation with the same seeds.
 
     Empty where there is nothing to compare.
     """
-    imitation, way = record.on_the_way()
+    imitation, way = record.interim()
     if imitation is None or not way:
         return ""
     level, scores = imitation.result.mean_score, [point.result.mean_score for point in way]
     below = sum(score < level for score in scores)
     verb = "lies" if below == 1 else "lie"
-    name, starts = readable(record.score_name), imitation.result.episodes
+    name, seeds = readable(record.score_name), imitation.result.episodes
     return (
-        f"On the way {below} of {len(scores)} evaluations {verb} below imitation on the same {starts} "
-        f"starts: {name} {number(level)} after imitation, at least {number(min(scores))} online."
+        f"{below} of {len(scores)} interim evaluations {verb} below imitation with the same {seeds} "
+        f"seeds: {name} {number(level)} after imitation, at least {number(min(scores))} online."
     )
 
 

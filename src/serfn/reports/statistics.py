@@ -238,7 +238,8 @@ def paired_interval(
 ) -> Interval:
     """Student's t interval of the mean of `a - b` for values that belong together, such as equal seeds.
 
-    What both share (demonstrations, starts, initial weights) cancels in each pair; `n` counts the pairs.
+    What both share (demonstrations, evaluation seeds, initial weights) cancels in each pair; `n` counts the
+    pairs.
 
     Raises:
         ValueError: The lengths differ, or there are no pairs.

@@ -45,7 +45,7 @@ class RunResult:
 
     Attributes:
         folder: Run folder.
-        finals: Closing evaluation of each evaluated stage, in order.
+        finals: Final evaluation of each evaluated stage, in order.
         gates: What was promoted, and why.
         best_checkpoint: Checkpoint folder of the best policy; None if nothing was evaluated.
     """

@@ -46,11 +46,11 @@ class SnapshotSource(Protocol):
 
 
 class Probes:
-    """Windows of executed chunks to compare policies on: demonstrations and, as they come, own episodes.
+    """Windows of executed chunks to compare policies on: demonstrations and, as they come, online episodes.
 
     Args:
         demonstrated: Windows of demonstrations.
-        own: Empty replay for the newest own episodes.
+        own: Empty replay for the newest online episodes.
         seed: Seed of the draws.
     """
 
@@ -62,7 +62,7 @@ class Probes:
 
     @classmethod
     def for_task(cls, demonstrated: ChunkBatch, task: TaskSpec, seed: int) -> Probes:
-        """Return probes that take own episodes of `task` too."""
+        """Return probes that take online episodes of `task` too."""
         chunk_size = demonstrated.actions.shape[1]
         own = ChunkReplay(task.action, task.observation.dim, chunk_size, _OWN_STEPS)
         return cls(demonstrated, own, seed)

@@ -114,7 +114,7 @@ def with_targets(*, candidates: int = 1, temperature: float = 1.0, smallest: boo
 
 
 def half_prior(config: TrainConfig) -> TrainConfig:
-    """Learn from demonstrations and own experience half and half."""
+    """Learn from demonstrations and online data in equal parts."""
     return replace(config, online=replace(config.online, online_fraction=0.5))
 
 

@@ -126,7 +126,7 @@ _METHODS = (
     Method(
         "rlpd_chunk",
         "RLPD with chunks",
-        "Gaussian policy over chunks with a chunk critic, SAC on demonstrations and own experience.",
+        "Gaussian policy over chunks with a chunk critic, SAC on demonstrations and online data.",
         "RLPD-AC in Li et al. 2025, arXiv 2507.07969",
         (
             with_policy(GaussianConfig()),

@@ -30,7 +30,7 @@ Decide = Callable[[Tensor, torch.Generator], Tensor]
 """Observations `[batch, obs]` and a generator to chunks `[batch, chunk, action]` in (-1, 1)."""
 
 TOLERANCE = 1e-5
-"""Largest difference to the policy's own chunks that a new graph may show."""
+"""Largest difference to the policy's chunks that a new graph may show."""
 
 _OPSET, _NOTES = 17, "serfn"
 

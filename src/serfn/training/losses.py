@@ -127,7 +127,7 @@ def best_of(
 
 
 def policy_values(values: Tensor) -> Metrics:
-    """Mean and extremes of the values that the critic gives to the policy's own chunks."""
+    """Mean and extremes of the values that the critic gives to the policy's chunks."""
     values = values.detach()
     return {"policy/q_mean": values.mean(), "policy/q_max": values.max(), "policy/q_min": values.min()}
 

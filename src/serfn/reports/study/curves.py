@@ -19,7 +19,7 @@ class AdaptationCurve:
     """Mean score of the evaluations of one run, against the robot's experience.
 
     The first point, at zero experience, is the policy that enters the online stage. Where a stage is
-    evaluated twice at the same experience, the closing evaluation counts: it has more episodes and fresh
+    evaluated twice at the same experience, the final evaluation counts: it has more episodes and fresh
     starts.
 
     Attributes:
@@ -53,7 +53,7 @@ class Reach:
 
 
 def adaptation_curve(record: RunRecord) -> AdaptationCurve | None:
-    """Return the curve of a run, or None before its first closing evaluation."""
+    """Return the curve of a run, or None before its first final evaluation."""
     finals = {point.stage: point for point in record.finals()}
     before = finals.get("offline", finals.get("imitation"))
     if before is None:
@@ -124,12 +124,12 @@ def median_reach(reaches: Sequence[Reach]) -> float:
 def worst_dip(record: RunRecord) -> float:
     """Return how far the lowest evaluation after imitation lies below it, at most 0: 0 means never below.
 
-    Each is compared with imitation on the same starts: closing with closing evaluation, and those on the way
-    with the one that imitation has on theirs. A run that lacks the latter compares with its closing one. The
-    closing evaluation of the offline stage counts too: the online stage begins with what it left.
+    Each is compared with imitation with the same seeds: final with final evaluation, and interim ones
+    with the one that imitation has on theirs. A run that lacks the latter compares with its final one. The
+    final evaluation of the offline stage counts too: the online stage begins with what it left.
     """
     finals = {point.stage: point for point in record.finals()}
-    on_its_way, way = record.on_the_way()
+    on_its_way, way = record.interim()
     closing = finals.get("imitation")
     if closing is None:
         return 0.0

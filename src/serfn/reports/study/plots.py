@@ -92,7 +92,7 @@ def _scores(record: StudyRecord, task: str, rows: Sequence[MethodRow], palette: 
         color = palette.series[0] if row.method == record.reference else palette.series[1]
         _whisker(axes, row.score, place, color)
     _name_rows(axes, [record.methods[row.method].label for row in ordered])
-    axes.set_xlabel(f"{readable(record.score_name(task))}, closing evaluation")
+    axes.set_xlabel(f"{readable(record.score_name(task))}, final evaluation")
     return figure
 
 

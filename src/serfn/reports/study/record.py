@@ -122,7 +122,7 @@ class StudyRunRecord:
 
     @property
     def final(self) -> EvaluationResult | None:
-        """Closing evaluation of the last stage; of a diverged run, its last evaluation."""
+        """Final evaluation of the last stage; of a diverged run, its last evaluation."""
         finals = self.run.finals()
         points = self.run.evaluations if self.diverged else finals
         return points[-1].result if points else None
