@@ -59,18 +59,18 @@ def learn(
 ) -> Agent:
     """Return an agent with this policy and a critic fitted to data mixed as in the online stage."""
     agent = make_agent(config, task)
-    prior, online = (
+    demonstrated, online = (
         make_demonstration_replay(config, task, demonstrations),
         make_replay(config, task, config.replay_steps),
     )
-    fit_statistics(agent, prior, demonstrations)
+    fit_statistics(agent, demonstrated, demonstrations)
     agent.policy.load_state_dict(policy.state_dict())
     for episode in own:
         online.add(learning_rewards(episode, config.rewards, config.agent.discount))
     rng, windows = generator(config.seed, "critics"), agent.critic.needs_window_observations
     for _ in range(updates):
         batch = mixed_batch(
-            prior,
+            demonstrated,
             online,
             config.online.batch_size,
             config.online.online_fraction,

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serfn.core.errors import CheckpointError, DataError
+from serfn.core.errors import DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.arrays import ArraySpace
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
-from serfn.data.replay import ChunkReplay, WindowStarts, mixed_batch
+from serfn.data.replay import ChunkReplay, mixed_batch
 
 SPEC = ActionSpec(low=(0.0, -2.0), high=(1.0, 6.0))
 OBS_DIM = 3
@@ -144,30 +144,6 @@ def test_every_window_equals_the_naive_one_after_any_history(
         assert decided[: decided.sum()].all()
 
 
-@settings(max_examples=30, deadline=None)
-@given(history=histories, more=histories)
-def test_sampling_continues_bit_by_bit_after_a_resume(history: History, more: History) -> None:
-    original = ChunkReplay(SPEC, OBS_DIM, 4, 25)
-    for number, (length, terminated, success) in enumerate(history):
-        original.add(episode(number, length, terminated, success))
-    resumed = ChunkReplay(SPEC, OBS_DIM, 4, 25)
-    resumed.add(episode(999, 7))
-    resumed.load_state_dict(original.state_dict())
-    for number, (length, terminated, success) in enumerate(more):
-        for replay in (original, resumed):
-            replay.add(episode(100 + number, length, terminated), imitable=success)
-    ways: tuple[WindowStarts, ...] = ("all", "imitable", "replans")
-    for starts in ways:
-        if starts == "imitable" and not original.num_imitable_steps:
-            continue
-        batches = [
-            replay.sample(20, np.random.default_rng(7), starts=starts, window_observations=True)
-            for replay in (original, resumed)
-        ]
-        for name in vars(batches[0]):
-            np.testing.assert_array_equal(getattr(batches[0], name), getattr(batches[1], name))
-
-
 def test_starts_are_uniform_over_the_stored_steps() -> None:
     replay = ChunkReplay(SPEC, OBS_DIM, 3, 20)
     for number, length in enumerate((9, 1, 4, 8)):
@@ -188,14 +164,6 @@ def test_termination_in_the_last_window_only_and_truncation_never() -> None:
     assert batch.valid[3].tolist() == [True, False]
 
 
-def test_a_stage_can_mark_episodes_as_imitable_against_their_success() -> None:
-    replay = ChunkReplay(SPEC, OBS_DIM, 2, 20)
-    replay.add(episode(0, 3, success=True), imitable=False)
-    replay.add(episode(1, 2, success=False), imitable=True)
-    batch = replay.sample(30, np.random.default_rng(0), starts="imitable")
-    assert set(batch.obs[:, 0]) == {1.0}
-
-
 def test_recorded_round_off_beyond_the_bounds_is_clipped_on_entry() -> None:
     item = episode(0, 3)
     item.actions[1] = (1.00005, -2.0003)
@@ -204,20 +172,20 @@ def test_recorded_round_off_beyond_the_bounds_is_clipped_on_entry() -> None:
     np.testing.assert_array_equal(replay.windows(np.array([1])).actions[0, 0], (1.0, -1.0))
 
 
-def test_mixed_batches_keep_the_proportion_and_fall_back_to_prior_data() -> None:
-    prior, online = (ChunkReplay(SPEC, OBS_DIM, 2, 20) for _ in range(2))
-    prior.add(episode(0, 5))
+def test_mixed_batches_keep_the_proportion_and_fall_back_to_demonstrations() -> None:
+    demonstrated, online = (ChunkReplay(SPEC, OBS_DIM, 2, 20) for _ in range(2))
+    demonstrated.add(episode(0, 5))
     rng = np.random.default_rng(0)
-    assert set(mixed_batch(prior, online, 10, 0.5, rng).obs[:, 0]) == {0.0}
+    assert set(mixed_batch(demonstrated, online, 10, 0.5, rng).obs[:, 0]) == {0.0}
     online.add(episode(1, 5))
-    batch = mixed_batch(prior, online, 10, 0.3, rng, window_observations=True)
+    batch = mixed_batch(demonstrated, online, 10, 0.3, rng, window_observations=True)
     assert batch.obs[:, 0].tolist() == [0.0] * 7 + [1.0] * 3
     assert batch.window_obs is not None and batch.window_obs.shape == (10, 2, OBS_DIM)
-    assert set(mixed_batch(prior, online, 4, 1.0, rng).obs[:, 0]) == {1.0}
-    batch = mixed_batch(prior, online, 100, 0.5, rng, online_starts="replans")
+    assert set(mixed_batch(demonstrated, online, 4, 1.0, rng).obs[:, 0]) == {1.0}
+    batch = mixed_batch(demonstrated, online, 100, 0.5, rng, online_starts="replans")
     assert set(batch.obs[:50, 1]) == {0.0, 1.0, 2.0, 3.0, 4.0} and set(batch.obs[50:, 1]) == {0.0, 3.0}
     with pytest.raises(DataError, match=r"1\.5"):
-        mixed_batch(prior, online, 4, 1.5, rng)
+        mixed_batch(demonstrated, online, 4, 1.5, rng)
 
 
 def test_impossible_requests_are_refused() -> None:
@@ -235,15 +203,3 @@ def test_impossible_requests_are_refused() -> None:
     replay.add(episode(0, 3))
     with pytest.raises(DataError, match="there are 3 steps"):
         replay.windows(np.array([3]))
-
-
-def test_a_state_that_does_not_fit_is_refused() -> None:
-    replay = ChunkReplay(SPEC, OBS_DIM, 2, 5)
-    replay.add(episode(0, 5))
-    state = replay.state_dict()
-    with pytest.raises(CheckpointError, match="holds 4"):
-        ChunkReplay(SPEC, OBS_DIM, 2, 4).load_state_dict(state)
-    with pytest.raises(CheckpointError, match="'observations'"):
-        ChunkReplay(SPEC, OBS_DIM + 1, 2, 5).load_state_dict(state)
-    with pytest.raises(CheckpointError, match="expected"):
-        replay.load_state_dict({"rewards": state["rewards"]})

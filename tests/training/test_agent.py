@@ -28,9 +28,9 @@ def make(
     def build(**options: Any) -> tuple[Agent, TensorBatch]:
         config = toy_config(agent=AgentConfig(**options))
         agent = make_agent(config, toy_task)
-        prior = make_demonstration_replay(config, toy_task, toy_demonstrations)
-        fit_statistics(agent, prior, toy_demonstrations)
-        return agent, agent.tensors(prior.sample(32, np.random.default_rng(0)))
+        replay = make_demonstration_replay(config, toy_task, toy_demonstrations)
+        fit_statistics(agent, replay, toy_demonstrations)
+        return agent, agent.tensors(replay.sample(32, np.random.default_rng(0)))
 
     return build
 

@@ -10,12 +10,11 @@ whatever the size of the storage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
-from serfn.core.errors import CheckpointError, DataError
+from serfn.core.errors import DataError
 from serfn.core.spec import ActionSpec
 from serfn.data.arrays import ArraySpace
 from serfn.data.chunk_batch import ChunkBatch, of_one_plan
@@ -25,7 +24,6 @@ WindowStarts = Literal["all", "imitable", "replans"]
 """Steps that may start a window: all, those of imitable episodes, or those where the policy replanned."""
 
 _INITIAL_EPISODES = 16
-_STEP_ARRAYS = ("observations", "actions", "rewards", "interventions", "chunk_starts")
 
 
 class ChunkReplay:
@@ -107,16 +105,14 @@ class ChunkReplay:
 
     @property
     def num_replans(self) -> int:
-        """Number of stored steps at which a chunk was decided."""
+        """Number of stored steps at which the policy replanned."""
         return self._next_replan - self._first_replan
 
-    def add(self, episode: Episode, imitable: bool | None = None) -> None:
+    def add(self, episode: Episode) -> None:
         """Store one episode, evicting the oldest ones if it does not fit.
 
         Args:
-            episode: Episode to store.
-            imitable: Whether `sample(..., imitable_only=True)` may draw from it; None means that it
-                succeeded.
+            episode: Episode to store; it is imitable if it succeeded.
 
         Raises:
             DataError: The episode is longer than the capacity or has other dimensions.
@@ -135,7 +131,7 @@ class ChunkReplay:
             chunk_starts=episode.chunk_starts,
             terminal_observation=episode.observations[-1],
             terminated=episode.terminated,
-            imitable=bool(episode.success) if imitable is None else imitable,
+            imitable=bool(episode.success),
         )
 
     def sample(
@@ -186,47 +182,6 @@ class ChunkReplay:
                 f"window starts reach {starts.min()}..{starts.max()}; there are {len(self)} steps"
             )
         return self._gather(self._first_step + starts, window_observations, False)
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Return the stored episodes as arrays, oldest first; sampling continues bit by bit after loading."""
-        rows = np.arange(self._first_step, self._next_step) % self.capacity_steps
-        slots = np.arange(self._first_episode, self._next_episode) % len(self._terminated)
-        return {
-            "observations": self._observations[rows],
-            "actions": self._actions[rows],
-            "rewards": self._rewards[rows],
-            "interventions": self._interventions[rows],
-            "chunk_starts": self._chunk_starts[rows],
-            "lengths": self._lengths[slots],
-            "terminal_observations": self._terminal_observations[slots],
-            "terminated": self._terminated[slots],
-            "imitable": self._imitable[slots],
-        }
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Replace the contents by those of `state_dict()` of a replay of the same dimensions and capacity.
-
-        Raises:
-            CheckpointError: Arrays are missing, do not agree or do not fit this replay.
-        """
-        self._check_state(state)
-        self._first_step = self._next_step = 0
-        self._first_episode = self._next_episode = 0
-        self._first_imitable = self._next_imitable = 0
-        self._first_replan = self._next_replan = 0
-        ends = np.cumsum(state["lengths"])
-        for index, (length, end) in enumerate(zip(state["lengths"], ends, strict=True)):
-            steps = slice(int(end - length), int(end))
-            self._append(
-                observations=state["observations"][steps],
-                actions=state["actions"][steps],
-                rewards=state["rewards"][steps],
-                interventions=state["interventions"][steps],
-                chunk_starts=state["chunk_starts"][steps],
-                terminal_observation=state["terminal_observations"][index],
-                terminated=bool(state["terminated"][index]),
-                imitable=bool(state["imitable"][index]),
-            )
 
     def _append(
         self,
@@ -337,27 +292,9 @@ class ChunkReplay:
         for source, target in zip(old, new, strict=True):
             target[new_slots] = source[old_slots]
 
-    def _check_state(self, state: Mapping[str, np.ndarray]) -> None:
-        expected = self.state_dict()
-        if set(state) != set(expected):
-            raise CheckpointError(f"the replay state has arrays {sorted(state)}; expected {sorted(expected)}")
-        steps, episodes = len(state["rewards"]), len(state["lengths"])
-        for name, array in expected.items():
-            rows = steps if name in _STEP_ARRAYS else episodes
-            if state[name].shape != (rows, *array.shape[1:]) or state[name].dtype != array.dtype:
-                raise CheckpointError(
-                    f"replay array '{name}' is {state[name].dtype} {state[name].shape}; expected "
-                    f"{array.dtype} {(rows, *array.shape[1:])}"
-                )
-        if (state["lengths"] < 1).any() or state["lengths"].sum() != steps or steps > self.capacity_steps:
-            raise CheckpointError(
-                f"the replay state has {steps} steps in episodes of {state['lengths'].sum()} steps; this "
-                f"replay holds {self.capacity_steps}; resume with the capacity of the checkpoint"
-            )
-
 
 def mixed_batch(
-    prior: ChunkReplay,
+    demonstrations: ChunkReplay,
     online: ChunkReplay,
     batch: int,
     online_fraction: float,
@@ -366,14 +303,14 @@ def mixed_batch(
     online_starts: WindowStarts = "all",
     window_observations: bool = False,
 ) -> ChunkBatch:
-    """Draw a batch from prior data and online experience in a fixed proportion.
+    """Draw a batch from demonstrations and online data in a fixed proportion.
 
     Reference: RLPD, arXiv 2302.02948, section 4.1 (symmetric sampling, there with a fraction of one half).
 
     Args:
-        prior: Demonstrations.
-        online: Own experience; while it is empty the whole batch comes from `prior`.
-        batch: Number of windows; the prior ones come first.
+        demonstrations: Demonstration buffer.
+        online: Online data; while it is empty the whole batch comes from `demonstrations`.
+        batch: Number of windows; the demonstrated ones come first.
         online_fraction: Share of online windows in [0, 1], rounded to a whole number of windows.
         rng: Source of the draws.
         online_starts: Which steps of online data may start a window.
@@ -387,7 +324,7 @@ def mixed_batch(
     from_online = round(batch * online_fraction) if len(online) else 0
     parts: list[ChunkBatch] = []
     if from_online < batch:
-        parts.append(prior.sample(batch - from_online, rng, window_observations=window_observations))
+        parts.append(demonstrations.sample(batch - from_online, rng, window_observations=window_observations))
     if from_online > 0:
         parts.append(
             online.sample(from_online, rng, starts=online_starts, window_observations=window_observations)

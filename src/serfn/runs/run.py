@@ -27,7 +27,7 @@ from serfn.runs.evaluate import load_actor
 from serfn.runs.films import add_films
 from serfn.runs.interrupt import deferred_interrupt
 from serfn.runs.log import RunLog, StageLog
-from serfn.runs.online_experience import EXPERIENCE, OnlineExperience, fingerprint
+from serfn.runs.online_data import EXPERIENCE, OnlineData, fingerprint
 from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.checkpoint import target
 from serfn.training.config import TrainConfig
@@ -83,7 +83,7 @@ class Run:
         self.config, self.folder, self.task = config, folder, task
         self.simulations, self.films, self.progress = simulations, films, progress
         self.log = RunLog(folder)
-        self.experience = OnlineExperience(folder / EXPERIENCE, task, self._episode_seed)
+        self.experience = OnlineData(folder / EXPERIENCE, task, self._episode_seed)
         self._demonstrations = fingerprint(demonstrations)
         self.stages = StageLog(self.log, lambda: self.state, task.control_hz, progress)
         # Demonstrations that a run collects itself have the rewards of its task.

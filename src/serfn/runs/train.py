@@ -38,7 +38,7 @@ from serfn.rollout.simulations import Simulations
 from serfn.runs.demonstrations import compare_with_task, read_demonstrations, write_findings
 from serfn.runs.evaluate import worker_threads
 from serfn.runs.folder import CONFIG_FILE, RUN, write_config
-from serfn.runs.online_experience import EXPERIENCE
+from serfn.runs.online_data import EXPERIENCE
 from serfn.runs.run import Run, RunResult
 from serfn.tasks.registry import task_of_env, tasks
 from serfn.training.build import make_agent, make_demonstration_replay, make_stages

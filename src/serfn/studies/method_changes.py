@@ -113,7 +113,7 @@ def with_targets(*, candidates: int = 1, temperature: float = 1.0, smallest: boo
     )
 
 
-def half_prior(config: TrainConfig) -> TrainConfig:
+def half_demonstrations(config: TrainConfig) -> TrainConfig:
     """Learn from demonstrations and online data in equal parts."""
     return replace(config, online=replace(config.online, online_fraction=0.5))
 

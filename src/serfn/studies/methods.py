@@ -25,7 +25,7 @@ from serfn.rollout.simulations import Simulations
 from serfn.studies.capacity import with_equal_size
 from serfn.studies.method_changes import (
     Change,
-    half_prior,
+    half_demonstrations,
     improved_by,
     per_step_critic,
     single_steps,
@@ -111,13 +111,13 @@ _METHODS = (
     Method(
         "rlpd",
         "RLPD",
-        "Gaussian policy and critic per control step, SAC on demonstrations and own data half and half.",
+        "Gaussian policy and critic per control step, SAC on demonstrations and online data half and half.",
         "Ball et al. 2023, arXiv 2302.02948; the learner of HIL-SERL, arXiv 2410.21845",
         (
             single_steps,
             with_policy(GaussianConfig()),
             improved_by(SacConfig()),
-            half_prior,
+            half_demonstrations,
             without_divergence_alarm,
             with_targets(),
             with_acting(candidates=1, temperature=1.0),
@@ -131,7 +131,7 @@ _METHODS = (
         (
             with_policy(GaussianConfig()),
             improved_by(SacConfig()),
-            half_prior,
+            half_demonstrations,
             without_divergence_alarm,
             with_targets(),
             with_acting(candidates=1, temperature=1.0),

@@ -84,7 +84,7 @@ def sac_loss(
 
     ``L = E_a[λ · log π(a | s) / D - Q(s, a)]``, ``a ~ π``; the paper's temperature is α = λ / D.
 
-    Reference: SAC (arXiv 1812.05905), Eq. 7; with prior data and LayerNorm critics it is RLPD (arXiv
+    Reference: SAC (arXiv 1812.05905), Eq. 7; with demonstrations and LayerNorm critics it is RLPD (arXiv
     2302.02948).
     """
     actions, log_prob = policy.rsample_and_log_prob(batch.obs, generator=generator)

@@ -26,7 +26,7 @@ EXPERIENCE = "experience"
 """Folder of the store in a run folder."""
 
 
-class OnlineExperience:
+class OnlineData:
     """The store of a run's online episodes; a context manager, which holds the lock of the run.
 
     Args:

@@ -11,7 +11,7 @@ from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.store.chunks import chunks_of, start_of
 from serfn.data.store.store import EpisodeStore
-from serfn.runs.online_experience import OnlineExperience, fingerprint
+from serfn.runs.online_data import OnlineData, fingerprint
 
 TASK = TaskSpec("toy", ObservationSpec(2), ActionSpec((-1.0,), (1.0,)), 10.0, 9)
 
@@ -32,7 +32,7 @@ def episode(seed: int) -> Episode:
 class Robot:
     """Runs episodes; it may be killed after so many chunks."""
 
-    def __init__(self, experience: OnlineExperience) -> None:
+    def __init__(self, experience: OnlineData) -> None:
         self.experience = experience
         self.ran: list[int] = []
         self.chunks_left = 1000
@@ -52,8 +52,8 @@ class Robot:
         return [episode(seed) for seed in seeds]
 
 
-def online(path: Path) -> OnlineExperience:
-    return OnlineExperience(path / "experience", TASK, lambda number: 100 + number)
+def online(path: Path) -> OnlineData:
+    return OnlineData(path / "experience", TASK, lambda number: 100 + number)
 
 
 def seeds_of(episodes: Sequence[Episode]) -> list[int | None]:
