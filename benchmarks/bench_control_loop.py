@@ -23,6 +23,7 @@ from rich.table import Table
 
 from serfn.flows import FlowConfig
 from serfn.policies import FlowPolicyConfig, make_policy
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.robot.adapters.simulated import SimulatedRobot
 from serfn.robot.chunk_buffer import ExecutionConfig
 from serfn.robot.clock import MonotonicClock
@@ -72,7 +73,7 @@ def measure(seconds: float, control_hz: float, mode: str, real_time: bool) -> di
     """Run episodes for `seconds` of control and return the figures."""
     clock, env = MonotonicClock(), make_env("serfn/OrcaCubeRotation-v0")
     task = task_spec(env)
-    network = FlowPolicyConfig(FlowConfig(couplings=4, width=192), encoder_width=192)
+    network = FlowPolicyConfig(FlowConfig(couplings=4, width=192), encoder=MLPEncoderConfig(width=192))
     policy = make_policy(network, task.observation.dim, task.action.dim, CHUNK_SIZE)
     actor = BestOfNActor(policy, None, task, ActingConfig(candidates=1))
     robot = SimulatedRobot(env, clock, "simulated:cube")

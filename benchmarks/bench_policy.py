@@ -36,6 +36,7 @@ from serfn.policies import (
     PolicyConfig,
     make_policy,
 )
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 
 Timings = dict[str, float]
 
@@ -56,7 +57,7 @@ class Setting:
 
 
 def policies(width: int) -> dict[str, PolicyConfig]:
-    flow = FlowPolicyConfig(FlowConfig(couplings=4, width=width), encoder_width=width)
+    flow = FlowPolicyConfig(FlowConfig(couplings=4, width=width), encoder=MLPEncoderConfig(width=width))
     return {
         "flow": flow,
         "flow matching, 10 steps": FlowMatchingConfig(steps=10, width=width),

@@ -28,6 +28,7 @@ from serfn.data.formats.npz import save_npz
 from serfn.data.store.check import check_store
 from serfn.data.store.store import EpisodeStore
 from serfn.flows import FlowConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.runs.train import train
 from serfn.training.checkpoint import read_tree, resolve
@@ -78,7 +79,9 @@ def make_config(demos: Path) -> TrainConfig:
         env=ENV_ID,
         demos=demos,
         chunk_size=4,
-        policy=FlowPolicyConfig(flow=FlowConfig(couplings=2, width=16), encoder_width=16, encoder_depth=1),
+        policy=FlowPolicyConfig(
+            flow=FlowConfig(couplings=2, width=16), encoder=MLPEncoderConfig(width=16, depth=1)
+        ),
         critic=MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
         imitation=ImitationConfig(steps=40, batch_size=16),
         critic_warmup=CriticWarmupConfig(steps=24, batch_size=8),

@@ -53,6 +53,7 @@ def robot_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serfn.data.episode import Episode
     from serfn.data.formats.npz import save_npz
     from serfn.flows import FlowConfig
+    from serfn.policies.encoders.mlp import MLPEncoderConfig
     from serfn.policies.flow import FlowPolicyConfig
     from serfn.training.config import TrainConfig
     from serfn.training.session import TrainingSession
@@ -82,7 +83,7 @@ def robot_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env="fake",
         demos=demos,
         chunk_size=4,
-        policy=FlowPolicyConfig(flow=flow, encoder_width=16, encoder_depth=1),
+        policy=FlowPolicyConfig(flow=flow, encoder=MLPEncoderConfig(width=16, depth=1)),
         critic=MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
         imitation=ImitationConfig(steps=8, batch_size=16),
         online=OnlineConfig(batch_size=8),

@@ -16,6 +16,7 @@ from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.episode import Episode, EpisodeBuilder
 from serfn.data.formats.npz import save_npz
 from serfn.flows import FlowConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.config import EvaluationConfig, TrainConfig
 from serfn.training.stages.context import LoopConfig
@@ -78,7 +79,7 @@ def make_config(demos: Path) -> Callable[..., TrainConfig]:
             "demos": demos,
             "chunk_size": 4,
             "policy": FlowPolicyConfig(
-                flow=FlowConfig(couplings=2, width=16), encoder_width=16, encoder_depth=1
+                flow=FlowConfig(couplings=2, width=16), encoder=MLPEncoderConfig(width=16, depth=1)
             ),
             "critic": MLPCriticConfig(width=16, depth=2, v_min=-1.0, v_max=1.0),
             "imitation": ImitationConfig(steps=8, batch_size=16),

@@ -26,6 +26,7 @@ from serfn.data.store.transfer import merge_stores
 from serfn.data.store.writer import StoreWriter
 from serfn.policies.base import ChunkPolicy
 from serfn.policies.bundle import save_bundle
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.reports.run_report import write_report
 from serfn.robot.adapters.fake import FakeRobot
@@ -140,7 +141,9 @@ def at_train(task: TaskSpec, folder: Path) -> None:
 
 
 def at_evaluation(task: TaskSpec, folder: Path) -> None:
-    policy = FlowPolicyConfig(encoder_width=8).build(task.observation.dim, task.action.dim, 4)
+    policy = FlowPolicyConfig(encoder=MLPEncoderConfig(width=8)).build(
+        task.observation.dim, task.action.dim, 4
+    )
     assert isinstance(policy, ChunkPolicy)
     save_bundle(folder / "policy", policy, task)
     evaluate(folder / "policy", episodes=1, env=ENV)

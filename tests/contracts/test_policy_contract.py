@@ -24,19 +24,26 @@ from serfn.policies import (
     make_policy,
 )
 from serfn.policies.diffusion import cosine_signal, ddim_levels
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.normalizer import ObservationNormalizer
 
 pytestmark = pytest.mark.slow
 
 OBS, ACTION, CHUNK = 3, 2, 4
 CONFIGS = [
-    pytest.param(FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16), id="flow"),
     pytest.param(
-        FlowPolicyConfig(FlowConfig(couplings=2, width=16), base_components=3, encoder_width=16),
+        FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder=MLPEncoderConfig(width=16)), id="flow"
+    ),
+    pytest.param(
+        FlowPolicyConfig(
+            FlowConfig(couplings=2, width=16), base_components=3, encoder=MLPEncoderConfig(width=16)
+        ),
         id="flow-mixture-base",
     ),
     pytest.param(
-        FlowPolicyConfig(FlowConfig(couplings=2, width=16), members=3, encoder_width=16, linear_mean=True),
+        FlowPolicyConfig(
+            FlowConfig(couplings=2, width=16), members=3, encoder=MLPEncoderConfig(width=16), linear_mean=True
+        ),
         id="flow-ensemble",
     ),
     pytest.param(FlowMatchingConfig(steps=4, width=16), id="flow-matching"),
@@ -48,7 +55,9 @@ CONFIGS = [
     *(
         pytest.param(config, id=f"{config.type}-linear-mean")
         for config in (
-            FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16, linear_mean=True),
+            FlowPolicyConfig(
+                FlowConfig(couplings=2, width=16), encoder=MLPEncoderConfig(width=16), linear_mean=True
+            ),
             FlowMatchingConfig(steps=4, width=16, linear_mean=True),
             DiffusionConfig(steps=5, width=32, linear_mean=True),
             DistilledFlowConfig(steps=4, width=16, linear_mean=True),

@@ -30,9 +30,10 @@ from serfn.policies import (
     make_policy,
     save_bundle,
 )
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 
 SPEC = TaskSpec("toy", ObservationSpec(3), ActionSpec((-1.0, 0.0), (1.0, 2.0)), 25.0, 100)
-FLOW = FlowPolicyConfig(FlowConfig(couplings=2, width=8), encoder_width=8)
+FLOW = FlowPolicyConfig(FlowConfig(couplings=2, width=8), encoder=MLPEncoderConfig(width=8))
 
 
 def make(config: PolicyConfig = FLOW, seed: int = 0) -> ChunkPolicy:

@@ -9,6 +9,7 @@ from torch import Tensor
 from serfn.core.errors import ConfigError
 from serfn.flows import FlowConfig
 from serfn.policies import FlowEnsemblePolicy, FlowPolicyConfig, make_policy
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 
 OBS, ACTION, CHUNK, MEMBERS = 5, 2, 4, 3
 
@@ -20,7 +21,10 @@ def generator(seed: int = 0) -> torch.Generator:
 def make_ensemble(shift: float = 0.3, *, linear_mean: bool = True) -> FlowEnsemblePolicy:
     """Members away from their initialisation and, by `shift`, from each other."""
     config = FlowPolicyConfig(
-        FlowConfig(couplings=2, width=16), members=MEMBERS, encoder_width=16, linear_mean=linear_mean
+        FlowConfig(couplings=2, width=16),
+        members=MEMBERS,
+        encoder=MLPEncoderConfig(width=16),
+        linear_mean=linear_mean,
     )
     policy = make_policy(config, OBS, ACTION, CHUNK).double()
     assert isinstance(policy, FlowEnsemblePolicy)

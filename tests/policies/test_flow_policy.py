@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from serfn.core.config import from_dict
 from serfn.flows import FlowConfig
 from serfn.policies import FlowPolicy, FlowPolicyConfig, make_policy
+from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_distribution import MixtureDistribution
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +27,7 @@ BASES = pytest.mark.parametrize("components", [1, 3])
 def make_flow_policy(action_dim: int = ACTION, chunk_size: int = CHUNK, components: int = 1) -> FlowPolicy:
     """A small policy away from its identity initialisation."""
     flow = FlowConfig(couplings=4, width=16)
-    config = FlowPolicyConfig(flow, base_components=components, encoder_width=16)
+    config = FlowPolicyConfig(flow, base_components=components, encoder=MLPEncoderConfig(width=16))
     policy = make_policy(config, OBS, action_dim, chunk_size)
     assert isinstance(policy, FlowPolicy)
     source = generator(3)
@@ -210,13 +213,23 @@ def test_wrong_shapes_are_refused() -> None:
     [
         {"base_components": 0},
         {"data_noise": -0.1},
-        {"encoder_width": 0},
-        {"encoder_depth": 0},
     ],
 )
 def test_config_names_the_value(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         FlowPolicyConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{"width": 0}, {"depth": 0}])
+def test_the_encoder_names_the_value(options: dict) -> None:
+    with pytest.raises(ValueError, match=f"encoder_{next(iter(options))} is 0"):
+        MLPEncoderConfig(**options)
+
+
+@pytest.mark.parametrize("name", ["width", "depth"])
+def test_former_names_of_the_encoder_are_refused_with_the_present_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'policy.encoder_{name}' is now 'policy.encoder.{name}'"):
+        from_dict(PolicyConfig, {"type": "flow", f"encoder_{name}": 8}, path="policy")
 
 
 def test_prepared_data_keep_to_the_limit() -> None:
@@ -234,7 +247,9 @@ def test_flow_learns_both_modes_of_a_bimodal_chunk_distribution() -> None:
     bow = torch.sin(torch.linspace(0.5, math.pi - 0.5, CHUNK)) * (0.5 + 0.2 * torch.tanh(obs[:, :1]))
     actions = torch.stack([side * bow, bow], dim=-1)
     valid = torch.ones(2000, CHUNK, dtype=torch.bool)
-    config = FlowPolicyConfig(FlowConfig(couplings=4, width=64), base_components=2, encoder_width=32)
+    config = FlowPolicyConfig(
+        FlowConfig(couplings=4, width=64), base_components=2, encoder=MLPEncoderConfig(width=32)
+    )
     policy = make_policy(config, OBS, ACTION, CHUNK)
     policy.fit_statistics(obs, actions, valid)
     optimizer = torch.optim.Adam(policy.parameters(), 2e-3)
@@ -261,7 +276,9 @@ def test_a_mixture_base_leaves_the_way_between_two_modes_empty() -> None:
     obs, valid = torch.zeros(512, OBS), torch.ones(512, CHUNK, dtype=torch.bool)
     between = {}
     for components in (1, 4):
-        config = FlowPolicyConfig(FlowConfig(couplings=2, width=16), components, encoder_width=8)
+        config = FlowPolicyConfig(
+            FlowConfig(couplings=2, width=16), components, encoder=MLPEncoderConfig(width=8)
+        )
         policy = make_policy(config, OBS, ACTION, CHUNK)
         policy.fit_statistics(obs, actions, valid)
         optimizer = torch.optim.Adam(policy.parameters(), 1e-2)

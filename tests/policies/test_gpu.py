@@ -14,13 +14,14 @@ from serfn.policies import (
     PolicyConfig,
     make_policy,
 )
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 
 pytestmark = pytest.mark.gpu
 OBS, ACTION, CHUNK = 6, 4, 8
 
 
 def make_flow_policy(action_dim: int) -> FlowPolicy:
-    config = FlowPolicyConfig(FlowConfig(couplings=4, width=32), encoder_width=32)
+    config = FlowPolicyConfig(FlowConfig(couplings=4, width=32), encoder=MLPEncoderConfig(width=32))
     policy = make_policy(config, OBS, action_dim, CHUNK)
     assert isinstance(policy, FlowPolicy)
     source = torch.Generator().manual_seed(3)
@@ -46,8 +47,10 @@ def test_density_and_samples_agree_with_the_cpu(action_dim: int) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        FlowPolicyConfig(FlowConfig(couplings=2, width=32), encoder_width=32),
-        FlowPolicyConfig(FlowConfig(couplings=2, width=32), base_components=3, encoder_width=32),
+        FlowPolicyConfig(FlowConfig(couplings=2, width=32), encoder=MLPEncoderConfig(width=32)),
+        FlowPolicyConfig(
+            FlowConfig(couplings=2, width=32), base_components=3, encoder=MLPEncoderConfig(width=32)
+        ),
         FlowMatchingConfig(steps=3, width=32),
         DiffusionConfig(steps=3, width=32),
     ],

@@ -22,6 +22,7 @@ from serfn.policies import (
     PolicyConfig,
     make_policy,
 )
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 
 OBS, ACTION, CHUNK = 5, 2, 4
 
@@ -41,7 +42,9 @@ def linear_data(count: int = 400) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 
 def linear_policy() -> FlowPolicy:
-    config = FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16, linear_mean=True)
+    config = FlowPolicyConfig(
+        FlowConfig(couplings=2, width=16), encoder=MLPEncoderConfig(width=16), linear_mean=True
+    )
     policy = make_policy(config, OBS, ACTION, CHUNK)
     assert isinstance(policy, FlowPolicy)
     with torch.no_grad():
@@ -74,7 +77,10 @@ def test_the_whitening_sees_what_the_regression_leaves() -> None:
     policy.fit_statistics(obs, actions, valid)
     assert policy.flow.whitening.std.max() <= policy.flow.whitening.minimum_std
     plain = make_policy(
-        FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16), OBS, ACTION, CHUNK
+        FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder=MLPEncoderConfig(width=16)),
+        OBS,
+        ACTION,
+        CHUNK,
     )
     plain.fit_statistics(obs, actions, valid)
     assert isinstance(plain, FlowPolicy) and plain.flow.whitening.std.min() > 0.05

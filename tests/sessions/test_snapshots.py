@@ -13,6 +13,7 @@ import pytest
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.critics.mlp import MLPCriticConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.runs.evaluate import load_actor
 from serfn.sessions.snapshots import SnapshotStore
 from serfn.training.acting import BestOfNActor
@@ -94,7 +95,7 @@ def _publish_for_ever(root: str) -> None:
     from serfn.training.acting import ActingConfig
 
     task = TaskSpec("t", ObservationSpec(4), ActionSpec((-1.0,) * 2, (1.0,) * 2), 20.0, 10)
-    policy = make_policy(FlowPolicyConfig(encoder_width=8), 4, 2, 4, seed=0)
+    policy = make_policy(FlowPolicyConfig(encoder=MLPEncoderConfig(width=8)), 4, 2, 4, seed=0)
     store = SnapshotStore(Path(root), keep=3)
     while True:
         store.publish(BestOfNActor(policy, None, task, ActingConfig(candidates=1)), updates=0)

@@ -39,7 +39,7 @@ ENV_ID = "toy/Reach-v0"
 
 TINY: dict[str, Any] = {
     "chunk_size": 4,
-    "policy": {"flow": {"couplings": 2, "width": 16}, "encoder_width": 16, "encoder_depth": 1},
+    "policy": {"flow": {"couplings": 2, "width": 16}, "encoder": {"width": 16, "depth": 1}},
     "critic": {"width": 16, "depth": 2},
     "imitation": {"steps": 6, "batch_size": 16},
     "critic_warmup": {"steps": 4, "batch_size": 8},

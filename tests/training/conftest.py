@@ -16,6 +16,7 @@ from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.episode import Episode
 from serfn.flows import FlowConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.training.acting import BestOfNActor
 from serfn.training.config import EvaluationConfig, TrainConfig
@@ -124,7 +125,9 @@ def make_config(**overrides: Any) -> TrainConfig:
     """A run of a few seconds; keyword arguments replace whole fields."""
     values: dict[str, Any] = {
         "chunk_size": CHUNK,
-        "policy": FlowPolicyConfig(flow=FlowConfig(couplings=2, width=24), encoder_width=24, encoder_depth=1),
+        "policy": FlowPolicyConfig(
+            flow=FlowConfig(couplings=2, width=24), encoder=MLPEncoderConfig(width=24, depth=1)
+        ),
         "critic": MLPCriticConfig(width=32, depth=2, v_min=-1.0, v_max=1.0),
         "imitation": ImitationConfig(steps=24, batch_size=32),
         "critic_warmup": CriticWarmupConfig(steps=16, batch_size=16),

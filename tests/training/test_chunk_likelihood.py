@@ -7,6 +7,7 @@ import torch
 from serfn.core.errors import ConfigError
 from serfn.core.spec import ActionSpec
 from serfn.flows import FlowConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
 from serfn.robot.gate import LikelihoodGate, calibrate_range
 from serfn.training.chunk_likelihood import ChunkLikelihood
@@ -16,7 +17,7 @@ SPEC = ActionSpec((-2.0, 0.0), (2.0, 0.5))
 
 @pytest.fixture
 def policy() -> FlowPolicy:
-    config = FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder_width=16)
+    config = FlowPolicyConfig(FlowConfig(couplings=2, width=16), encoder=MLPEncoderConfig(width=16))
     made = FlowPolicy(config, obs_dim=3, action_dim=2, chunk_size=4)
     generator = torch.Generator().manual_seed(2)
     observations = torch.randn(64, 3, generator=generator)

@@ -14,6 +14,7 @@ from serfn.critics.base import ChunkCritic
 from serfn.critics.heads import ScalarHead
 from serfn.critics.targets import Aggregation
 from serfn.flows import FlowConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicy, FlowPolicyConfig
 from serfn.training import losses
 from serfn.training.batch import TensorBatch
@@ -46,8 +47,7 @@ def gaussian_policy(mean: float, std: float) -> FlowPolicy:
     """A flow whose couplings are the identity: by its whitening, u ~ N(mean, std²) in every dimension."""
     config = FlowPolicyConfig(
         flow=FlowConfig(couplings=2, width=4, minimum_std=1e-6),
-        encoder_width=4,
-        encoder_depth=1,
+        encoder=MLPEncoderConfig(width=4, depth=1),
         data_noise=0.0,
     )
     policy = FlowPolicy(config, 1, ACTION, CHUNK).double()

@@ -34,6 +34,7 @@ def test_training_has_few_options_and_each_is_explained() -> None:
         ({"online": {"policy_starts": "all"}}, "'online.policy_starts' is now 'online.policy_windows'"),
         ({"online": {"policy_windows": "decisions"}}, "is now 'online.policy_windows=replans'"),
         ({"online": {"alarms": {"max_divergence": 1.0}}}, "is now 'online.alarms.max_kl'"),
+        ({"agent": {"compile": True}}, "'agent.compile' is gone: nothing is compiled"),
     ],
 )
 def test_former_names_are_refused_with_the_present_one(options: dict[str, Any], message: str) -> None:

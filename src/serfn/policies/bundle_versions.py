@@ -49,6 +49,10 @@ def migrated(document: dict[str, Any], path: Path) -> dict[str, Any]:
         _drop(policy["flow"], _FLOW, "policy.flow", path)
         for name in _FLOW_UNUSED:
             policy["flow"].pop(name, None)
+    if document.get("type") == "flow":
+        policy["encoder"] = {
+            name: policy.pop(f"encoder_{name}") for name in ("width", "depth") if f"encoder_{name}" in policy
+        }
     return {**document, "policy": policy}
 
 

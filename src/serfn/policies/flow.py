@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from serfn.flows import ConditionalChunkFlow, FlowConfig
 from serfn.flows.frozen import FrozenChunkFlow, freeze
 from serfn.policies.base import PolicyConfig
 from serfn.policies.chunk_distribution import MixtureHead, StandardNormalHead
-from serfn.policies.networks import ObservationEncoder, check_sizes, encode
+from serfn.policies.encoders.base import EncoderConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
+from serfn.policies.networks import check_sizes, encode
 from serfn.policies.squashed import Context, SquashedPolicy, check_data_noise
 
 
@@ -28,27 +31,25 @@ class FlowPolicyConfig(PolicyConfig):
         linear_mean: begin from a linear regression of actions on observations (see `LinearMean`): for
             absolute commands that are to be precise over a wide range.
         members: flows of these settings whose mixture is the policy, see `FlowEnsemblePolicy`; 1 is one flow.
-        encoder_width: width of the observation's context.
-        encoder_depth: layers of the observation encoder.
+        encoder: what turns the observation into the context of flow and base.
         data_noise: standard deviation of the dequantisation noise on imitated actions, in normalised units; 0
             is off.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "encoder_width": "policy.encoder.width",
+        "encoder_depth": "policy.encoder.depth",
+    }
 
     flow: FlowConfig = field(default_factory=FlowConfig)
     base_components: int = 1
     linear_mean: bool = False
     members: int = 1
-    encoder_width: int = 192
-    encoder_depth: int = 2
+    encoder: EncoderConfig = field(default_factory=MLPEncoderConfig)
     data_noise: float = 0.05
 
     def __post_init__(self) -> None:
-        check_sizes(
-            base_components=self.base_components,
-            members=self.members,
-            encoder_width=self.encoder_width,
-            encoder_depth=self.encoder_depth,
-        )
+        check_sizes(base_components=self.base_components, members=self.members)
         check_data_noise(self.data_noise)
 
     def build(self, obs_dim: int, action_dim: int, chunk_size: int) -> SquashedPolicy:
@@ -77,13 +78,13 @@ class FlowPolicy(SquashedPolicy):
     def __init__(self, config: FlowPolicyConfig, obs_dim: int, action_dim: int, chunk_size: int) -> None:
         super().__init__(config, obs_dim, action_dim, chunk_size)
         self.config = config
-        self.encoder = ObservationEncoder(obs_dim, config.encoder_width, config.encoder_depth)
-        self.flow = ConditionalChunkFlow(config.flow, config.encoder_width, action_dim, chunk_size)
+        self.encoder = config.encoder.build(obs_dim)
+        self.flow = ConditionalChunkFlow(config.flow, config.encoder.context_dim, action_dim, chunk_size)
         self.drawn_by: FrozenChunkFlow | ConditionalChunkFlow | None = None
         self.base = (
             StandardNormalHead(chunk_size, action_dim)
             if config.base_components == 1
-            else MixtureHead(config.encoder_width, config.base_components, chunk_size, action_dim)
+            else MixtureHead(config.encoder.context_dim, config.base_components, chunk_size, action_dim)
         )
 
     def frozen(self) -> FlowPolicy:

@@ -72,7 +72,7 @@ def check_sizes(**sizes: int) -> None:
             raise ConfigError(f"{name} is {size}: it must be at least 1")
 
 
-def encode(normalizer: ObservationNormalizer, encoder: ObservationEncoder, obs: Tensor) -> Tensor:
+def encode(normalizer: ObservationNormalizer, encoder: nn.Module, obs: Tensor) -> Tensor:
     """Context [..., context] of raw observations [..., obs].
 
     Raises:

@@ -15,6 +15,7 @@ from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
 from serfn.flows import FlowConfig
+from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicyConfig
 from serfn.tasks.registry import Task, env_of_task, task_of_env
 from serfn.tasks.registry import task as find_task
@@ -134,7 +135,9 @@ def cube(env_id: str, budget: Budget) -> TrainConfig:
         demo_episodes=4 if smoke else 160 if full else 80,
         chunk_size=4,
         rewards=RewardConfig(scale=1 / 0.24, absorbing_failure=-1.0),
-        policy=FlowPolicyConfig(flow=FlowConfig(couplings=4, width=192), encoder_width=160, data_noise=0.05),
+        policy=FlowPolicyConfig(
+            flow=FlowConfig(couplings=4, width=192), encoder=MLPEncoderConfig(width=160), data_noise=0.05
+        ),
         critic=MLPCriticConfig(width=288, depth=3, ensemble=2, v_min=-1.0, v_max=1.0),
         agent=AgentConfig(discount=0.98, critic_learning_rate=1e-3, policy_learning_rate=6e-4),
         imitation=ImitationConfig(
@@ -200,7 +203,7 @@ def scissors(env_id: str, budget: Budget) -> TrainConfig:
             base_components=4,
             linear_mean=True,
             members=4 if full else 1,
-            encoder_width=192,
+            encoder=MLPEncoderConfig(width=192),
             data_noise=0.003,
         ),
         critic=MLPCriticConfig(width=192, depth=3, ensemble=2, residual_gain=0.1, v_min=-1.0, v_max=1.0),
@@ -260,8 +263,7 @@ def diagnostic(env_id: str, budget: Budget) -> TrainConfig:
         policy=FlowPolicyConfig(
             flow=FlowConfig(couplings=2, width=20),
             base_components=4,
-            encoder_width=128,
-            encoder_depth=3,
+            encoder=MLPEncoderConfig(width=128, depth=3),
             data_noise=0.03,
         ),
         critic=MLPCriticConfig(width=64, depth=2, ensemble=2, v_min=-1.0, v_max=1.0),

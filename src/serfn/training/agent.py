@@ -53,6 +53,7 @@ class AgentConfig:
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"aggregate": "critic.aggregate"}
+    REMOVED: ClassVar[Mapping[str, str]] = {"compile": "nothing is compiled; leave it out"}
 
     device: str = "cpu"
     discount: float = 0.95 ** (1 / 8)

@@ -1,0 +1,1 @@
+"""Observation encoders: what a policy makes of an observation before anything else reads it."""
