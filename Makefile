@@ -38,6 +38,7 @@ lint: setup
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/pyright
+	$(BIN)/pyright -p pyright-strict.json
 	$(BIN)/lint-imports --no-cache
 
 test: lint

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Literal, get_args
@@ -49,7 +49,7 @@ class MissingExtraError(ConfigError):
 
 
 @contextmanager
-def extra(name: Extra) -> Iterator[None]:
+def extra(name: Extra) -> Generator[None]:
     """Import packages of an extra in the body.
 
     Args:

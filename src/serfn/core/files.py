@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
+def whole_file(path: Path, *, flush: bool = True) -> Generator[Path]:
     """Yield a path to write to; on leaving, it replaces `path` in one step, flushed to disk.
 
     The folder must exist. When the body raises, what it wrote is deleted and `path` stays as it was. Without

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from serfn.flows.chunk_flow import ConditionalChunkFlow
-from serfn.flows.conditioners import CausalMLP
 from serfn.flows.coupling import INPUT_LIMIT, ActionCoupling
 from serfn.flows.mixing import CausalMixing
 from serfn.flows.transforms import LOG_SCALE_LIMIT, AffineTransform
@@ -36,8 +35,8 @@ class FrozenChunkFlow(nn.Module):
         super().__init__()
         self.shape = (flow.chunk_size, flow.action_dim)
         couplings = [cast(ActionCoupling, coupling) for coupling in flow.couplings]
-        conditioners = [cast(CausalMLP, coupling.conditioner) for coupling in couplings]
-        self.context = _merged([cast(nn.Linear, conditioner.context) for conditioner in conditioners])
+        conditioners = [coupling.conditioner for coupling in couplings]
+        self.context = _merged([conditioner.context for conditioner in conditioners])
         self.widths = [width for conditioner in conditioners for width in conditioner.widths]
         self.depth = len(conditioners[0].widths)
         orders = [self._order(coupling) for coupling in couplings[::2]]

@@ -219,7 +219,7 @@ class Agent:
         norm = self._critic.step(loss)
         with torch.no_grad():
             # One call for all tensors: a loop would launch a kernel for each.
-            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
                 list(self.target_critic.parameters()), list(self.critic.parameters()), config.polyak
             )
         return {**metrics, "critic/gradient_norm": norm}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
@@ -127,7 +127,7 @@ def roll_back_policy(ctx: StageContext, policy_state: Tree, reason: str) -> None
 
 
 @contextmanager
-def checkpoint_on_interrupt(ctx: StageContext) -> Iterator[None]:
+def checkpoint_on_interrupt(ctx: StageContext) -> Generator[None]:
     """Checkpoint an interrupt in a callback, which is exact as callbacks leave agent and state alone."""
     try:
         yield
