@@ -11,7 +11,8 @@ from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.store.chunks import chunks_of, start_of
 from serfn.data.store.store import EpisodeStore
-from serfn.runs.online_data import OnlineData, fingerprint
+from serfn.runs.inputs import fingerprint
+from serfn.runs.online_data import OnlineData
 
 TASK = TaskSpec("toy", ObservationSpec(2), ActionSpec((-1.0,), (1.0,)), 10.0, 9)
 

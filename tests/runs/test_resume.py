@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from serfn.core.errors import CheckpointError, DataError
 from serfn.data.formats.npz import load_npz, save_npz
 from serfn.data.store.writer import StoreWriter
-from serfn.runs.folder import write_config
+from serfn.runs.folder import stored_config, write_config
+from serfn.runs.inputs import INPUTS
 from serfn.runs.train import train
 from serfn.training.config import TrainConfig
 from serfn.training.stages.imitation import ImitationConfig
@@ -59,6 +61,48 @@ def test_what_does_not_belong_together_is_refused(config: TrainConfig, demos: Pa
     with pytest.raises(CheckpointError, match=r"no checkpoint to resume from, but traces.*metrics\.jsonl"):
         train(config, folder, films=False, resume=True)
     pointer.write_text(text)
+    train(config, folder, films=False, resume=True, stages=["imitation"])
+
+
+def test_a_run_is_found_with_its_data_wherever_both_lie(
+    config: TrainConfig, demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project / "data", elsewhere):
+        folder.mkdir(parents=True)
+    shutil.copyfile(demos, project / "data/x.npz")
+    monkeypatch.chdir(project)
+    relative = dataclasses.replace(config, demos=Path("data/x.npz"))
+    train(relative, project / "run", films=False, stages=["imitation"])
+
+    def resume(folder: Path, hint: Path = Path("data/x.npz")) -> None:
+        again = dataclasses.replace(stored_config(folder), demos=hint)
+        train(again, folder, films=False, resume=True, stages=["imitation"])
+
+    monkeypatch.chdir(elsewhere)
+    resume(project / "run")
+    resume(project / "run", project / "run/../data/x.npz")
+    project.rename(tmp_path / "moved")
+    resume(tmp_path / "moved/run")
+    (tmp_path / "moved/data/x.npz").rename(elsewhere / "other-name.npz")
+    with pytest.raises(DataError, match=r"do not exist in .*x\.npz.*any copy of the same content"):
+        resume(tmp_path / "moved/run")
+    resume(tmp_path / "moved/run", elsewhere / "other-name.npz")
+    resume(tmp_path / "moved/run")
+
+
+def test_other_content_is_refused_though_the_content_of_the_run_lies_elsewhere(
+    config: TrainConfig, demos: Path, tmp_path: Path
+) -> None:
+    folder, copy = tmp_path / "run", tmp_path / "copy.npz"
+    train(config, folder, films=False, stages=["imitation"])
+    episodes = load_npz(demos).episodes
+    save_npz(copy, [dataclasses.replace(episode, rewards=episode.rewards / 2) for episode in episodes])
+    with pytest.raises(CheckpointError, match=r"changed since the checkpoint.*copy.npz' has the fingerprint"):
+        train(dataclasses.replace(config, demos=copy), folder, films=False, resume=True)
+    (folder / INPUTS).unlink()
+    with pytest.raises(CheckpointError, match="changed since the checkpoint"):
+        train(dataclasses.replace(config, demos=copy), folder, films=False, resume=True)
     train(config, folder, films=False, resume=True, stages=["imitation"])
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from serfn.core.errors import DataError
+from serfn.data.formats.npz import load_npz
 from serfn.data.store.labels import LabelChange
 from serfn.data.store.store import EpisodeStore
 from serfn.robot.budget import InteractionBudget
+from serfn.runs.inputs import write_inputs
 from serfn.sessions.actor import RobotActor
 from serfn.sessions.actor_learner import run_session
 from serfn.sessions.config import LearningConfig, RobotRunConfig
@@ -65,6 +68,31 @@ def test_inline_learning_takes_turns_and_resumes(make_session: Callable[..., Rob
     learner = Learner(folder.path, should_stop=lambda: True)
     assert learner.state.updates == 8
     assert len(learner.session.context.online) == 4 * 12
+
+
+def test_a_session_knows_the_demonstrations_of_its_run_by_their_content(
+    tmp_path: Path, robot_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(robot_run, tmp_path / "project/run")
+    demos = Path(json.loads((run / "config.json").read_text())["demos"] or run / "demonstrations.npz")
+    data = tmp_path / "project/data.npz"
+    shutil.copyfile(demos, data)
+    write_inputs(run, data, load_npz(data).episodes)
+    for file in (run / "checkpoints").glob("*/config.json"):
+        about = json.loads(file.read_text())
+        about["config"]["demos"] = "gone/data.npz"
+        file.write_text(json.dumps(about))
+    shutil.move(tmp_path / "project", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    config = RobotRunConfig(
+        robot="fake", robot_options=FAKE, reset="none", learning=LearningConfig(place="inline")
+    )
+    folder = create(tmp_path / "session", tmp_path / "moved/run", config)
+    (tmp_path / "moved/data.npz").rename(tmp_path / "moved/run/copy.npz")
+    with pytest.raises(DataError, match=r"do not exist in .*moved/data\.npz"):
+        Learner(folder.path)
+    shutil.copyfile(tmp_path / "moved/run/copy.npz", tmp_path / "moved/data.npz")
+    assert Learner(folder.path, should_stop=lambda: True).state.updates == 0
 
 
 def test_learner_in_its_own_process_is_killed_and_continues(

@@ -8,7 +8,6 @@ marked as interrupted; in a simulation it is run again, as its seed makes it the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -140,14 +139,3 @@ class OnlineData:
         if self._writer is None:
             raise DataError(f"store '{self._path}' is not open; enter it first")
         return self._writer
-
-
-def fingerprint(episodes: Sequence[Episode]) -> str:
-    """Return a short hash of what is learnt from `episodes`."""
-    digest = hashlib.blake2b(digest_size=8)
-    for episode in episodes:
-        for array in (episode.observations, episode.actions, episode.rewards):
-            digest.update(repr(array.shape).encode())
-            digest.update(array.data)
-        digest.update(repr((episode.terminated, episode.success)).encode())
-    return digest.hexdigest()

@@ -25,9 +25,10 @@ from serfn.rollout.simulations import Simulations
 from serfn.runs.demonstrations import write_findings
 from serfn.runs.evaluate import load_actor
 from serfn.runs.films import add_films
+from serfn.runs.inputs import fingerprint
 from serfn.runs.interrupt import deferred_interrupt
 from serfn.runs.log import RunLog, StageLog
-from serfn.runs.online_data import EXPERIENCE, OnlineData, fingerprint
+from serfn.runs.online_data import EXPERIENCE, OnlineData
 from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.checkpoint import target
 from serfn.training.config import TrainConfig

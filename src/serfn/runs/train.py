@@ -3,6 +3,7 @@
 Run folder::
 
     config.json            the configuration; format.json is the version of this layout
+    inputs.json            fingerprint of the demonstrations, and where they lay
     status.json            where the run stands
     evaluations.jsonl      one line per evaluation
     metrics.jsonl, .csv    one line per report of a stage; tensorboard/ holds the same
@@ -18,6 +19,7 @@ Run folder::
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from serfn.rollout.simulations import Simulations
 from serfn.runs.demonstrations import compare_with_task, read_demonstrations, write_findings
 from serfn.runs.evaluate import worker_threads
 from serfn.runs.folder import CONFIG_FILE, RUN, write_config
+from serfn.runs.inputs import demonstrations_of_run, read_inputs, write_inputs
 from serfn.runs.online_data import EXPERIENCE
 from serfn.runs.run import Run, RunResult
 from serfn.tasks.registry import task_of_env, tasks
@@ -94,11 +97,10 @@ def train(
         # Everything that bad input can break comes before the folder is touched.
         try_out(simulations.up_to(1)[0])
         make_agent(config, task)
-        given = (
-            None
-            if config.demos is None
-            else read_demonstrations(config, config.demos, task, rate_known=side.control_hz is not None)
-        )
+        given = None
+        if config.demos is not None:
+            given, place = _given(config, config.demos, folder, task, resume, side.control_hz is not None)
+            config = dataclasses.replace(config, demos=place)
         if given is None and task_of_env(config.env) is None:
             raise DataError(
                 f"environment '{config.env}' has no demonstrator of ours; give demos, such as an NPZ file"
@@ -120,6 +122,9 @@ def train(
         resuming = _open_folder(folder, config, resume)
         if begun and not resuming:
             progress.note(f"'{folder}' was stopped before its first checkpoint: it starts from the beginning")
+        # What a run of before learnt from is known from its checkpoint only, which was not read yet.
+        if given is not None and config.demos is not None and (not resuming or read_inputs(folder)):
+            write_inputs(folder, config.demos, given.episodes)
         write_findings(folder, findings)
         for finding in findings:
             progress.note(finding.text)
@@ -130,6 +135,15 @@ def train(
         return run.execute(chosen, resuming)
     finally:
         simulations.close()
+
+
+def _given(
+    config: TrainConfig, path: Path, folder: Path, task: TaskSpec, resume: bool, rate_known: bool
+) -> tuple[Demonstrations, Path]:
+    """Return the demonstrations that a run was given, and their place."""
+    if resume:
+        return demonstrations_of_run(config, path, folder, task, rate_known=rate_known)
+    return read_demonstrations(config, path, task, rate_known=rate_known), path
 
 
 def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:

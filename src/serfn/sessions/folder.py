@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from serfn.core.config import load_config, to_dict
-from serfn.core.errors import CheckpointError, ConfigError, DataError
+from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.files import whole_file, write_atomically
 from serfn.core.format_version import FILE, Format
 from serfn.core.seeding import generator
@@ -38,8 +38,8 @@ from serfn.core.spec import TaskSpec
 from serfn.data.chunk_batch import ChunkBatch
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
-from serfn.runs.demonstrations import read_demonstrations
 from serfn.runs.evaluate import checkpoint_folder, load_actor
+from serfn.runs.inputs import demonstrations_of_run, write_inputs
 from serfn.sessions.config import RobotRunConfig
 from serfn.sessions.snapshots import SnapshotStore
 from serfn.training.checkpoint import read_tree
@@ -246,9 +246,10 @@ def _first_checkpoint(folder: RobotFolder, config: TrainConfig, task: TaskSpec, 
     """Write the checkpoint that the learner starts from: all weights of the training run, no experience."""
     source = checkpoint_folder(policy)
     assert source is not None  # a bundle was refused before
-    if config.demos is None or not config.demos.is_file():
-        raise DataError(f"the demonstrations '{config.demos}' of '{policy}' are missing; restore the file")
-    demonstrations = read_demonstrations(config, config.demos, task).episodes
+    assert config.demos is not None  # set by `session_config`
+    found, place = demonstrations_of_run(config, config.demos, policy, task)
+    demonstrations = found.episodes
+    write_inputs(folder.path, place, demonstrations)
     session = TrainingSession(
         config,
         task,

@@ -16,7 +16,7 @@ from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
 from serfn.core.progress import SILENT, Progress
 from serfn.data.episode import Episode
-from serfn.runs.demonstrations import read_demonstrations
+from serfn.runs.inputs import demonstrations_of_run
 from serfn.runs.log import RunLog, StageLog
 from serfn.sessions.experience import ExperienceFeed, StoredEpisode
 from serfn.sessions.folder import RobotFolder
@@ -82,7 +82,7 @@ class Learner:
         self.session = TrainingSession(
             config,
             task,
-            read_demonstrations(config, config.demos, task).episodes,
+            demonstrations_of_run(config, config.demos, folder, task)[0].episodes,
             self.folder.checkpoints,
             collect=self._collect,
             report=self._stages.report,

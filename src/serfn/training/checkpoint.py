@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,17 +59,22 @@ class CheckpointStore:
         root: Folder of the checkpoints; made on the first save.
         config: Configuration of the run as plain values. Loading refuses a checkpoint of another
             configuration.
+        hints: Keys of the configuration whose values say where something lies, not what it is: two different
+            ones are no other configuration. What lies there must be compared by whoever resumes.
         keep: Number of newest checkpoints to keep besides those that a pointer names.
 
     Raises:
         CheckpointError: `keep` is below 1.
     """
 
-    def __init__(self, root: Path, config: Mapping[str, Any], *, keep: int = 1) -> None:
+    def __init__(
+        self, root: Path, config: Mapping[str, Any], *, hints: Sequence[str] = (), keep: int = 1
+    ) -> None:
         if keep < 1:
             raise CheckpointError(f"keep is {keep}; at least 1 checkpoint must stay")
         self.root = Path(root)
         self._config = as_stored(config)
+        self._hints = hints
         self._keep = keep
 
     def save(self, step: int, tree: Tree, *, best: bool = False) -> Path:
@@ -99,7 +104,10 @@ class CheckpointStore:
                 lists the keys that differ).
         """
         folder = resolve(self.root, pointer)
-        differing = differing_keys(read_config(folder), self._config)
+        stored = read_config(folder)
+        here = {name: self._config[name] for name in self._hints if self._config.get(name) is not None}
+        moved = {name: value for name, value in here.items() if stored.get(name) is not None}
+        differing = differing_keys({**stored, **moved}, self._config)
         if differing:
             shown = "; ".join(differing[:_SHOWN_DIFFERENCES])
             more = (

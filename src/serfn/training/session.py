@@ -74,7 +74,7 @@ class TrainingSession:
         episodes: EpisodeLog | None = None,
     ) -> None:
         self.config = config
-        self.store = CheckpointStore(folder, to_dict(config))
+        self.store = CheckpointStore(folder, to_dict(config), hints=("demos",))
         self._episodes = RoundFiles(folder / "episodes") if episodes is None else episodes
         self._extra_state = extra_state
         agent = make_agent(config, task)
