@@ -16,6 +16,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from serfn.core.config import from_dict, to_dict
+from serfn.critics.factory import make_critic
 from serfn.data.datasets import formats, load_demonstrations
 from serfn.policies.bundle import load_bundle, save_bundle
 from serfn.policies.factory import make_policy
@@ -27,6 +28,7 @@ from serfn.rollout.environments import make_env, task_spec
 from serfn.runs.presets import preset
 from serfn.sessions.robots import make_robot
 from serfn.training.acting import ActingConfig, sampling
+from serfn.training.batch import TensorBatch
 from serfn.training.config import TrainConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -56,6 +58,32 @@ def test_the_policy_is_named_in_a_configuration_and_loads_from_a_bundle(
     assert isinstance(loaded, yourlab.UnitPolicy)
     obs, chunk = torch.zeros(3, 1), torch.zeros(3, 4, 1)
     torch.testing.assert_close(loaded.log_prob(obs, chunk), policy.log_prob(obs, chunk))
+
+
+def test_encoder_critic_and_improvement_learn_together(yourlab: ModuleType) -> None:
+    config = from_dict(
+        TrainConfig,
+        {
+            "policy": {"encoder": {"type": "yourlab:HalfConfig"}},
+            "critic": {"type": "yourlab:WideConfig", "v_min": -1.0, "v_max": 1.0},
+            "offline": {"improvement": {"type": "yourlab:AscendConfig"}},
+        },
+    )
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+    generator = torch.Generator().manual_seed(0)
+    policy: Any = make_policy(config.policy, 1, 1, 4, seed=0)
+    assert isinstance(policy.encoder, torch.nn.Linear)
+    critic = make_critic(config.critic, 1, 1, 4, generator=generator)
+    chunks = torch.zeros(3, 4, 1)
+    valid = torch.ones(3, 4, dtype=torch.bool)
+    obs, ends = torch.zeros(3, 1), torch.zeros(3, dtype=torch.bool)
+    batch = TensorBatch(obs, chunks, chunks[..., 0], valid, obs, ends, valid)
+    loss, metrics = config.offline.improvement.loss(
+        policy, policy, critic, batch, batch, coefficient=torch.tensor(0.0), generator=generator
+    )
+    loss.backward()
+    assert metrics["policy/q"] == -loss
+    assert any(bool(part.grad.any()) for part in policy.parameters() if part.grad is not None)
 
 
 def test_the_task_records_demonstrations_and_has_a_preset(yourlab: ModuleType, tmp_path: Path) -> None:
