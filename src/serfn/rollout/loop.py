@@ -16,6 +16,7 @@ import numpy as np
 
 from serfn.core.env_step import read_step
 from serfn.core.errors import SerfnError
+from serfn.core.outcome import Success
 from serfn.core.protocols import ChunkActor
 from serfn.data.episode import Episode, EpisodeBuilder
 from serfn.data.store.chunks import EpisodeStart, ExecutedChunk
@@ -82,7 +83,7 @@ class EpisodeRun:
         self.observation = np.zeros(cast(tuple[int], env.observation_space.shape), np.float32)
         self.steps = 0
         self.terminated = self.truncated = False
-        self.success: bool | None = None
+        self.outcome = Success(env.success_rule, env.tells_success)
         self.metrics: Mapping[str, float] = {}
         self._watchers = watchers
 
@@ -90,6 +91,11 @@ class EpisodeRun:
     def over(self) -> bool:
         """Whether the episode has ended."""
         return self.terminated or self.truncated
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the episode is a success so far, by the environment's rule; None if it says nothing."""
+        return self.outcome.value
 
     @property
     def success_source(self) -> str | None:
@@ -112,7 +118,8 @@ class EpisodeRun:
             action = np.clip(planned.astype(self.space.dtype), self.space.low, self.space.high)
             before = self.observation
             result = read_step(self.env.step(action))
-            self.success = result.success
+            self.outcome.add(result.success)
+            self.env.tells_success |= result.success is not None
             if result.metrics is not None:
                 self.metrics = result.metrics
             if result.finite:
@@ -121,7 +128,8 @@ class EpisodeRun:
             else:
                 # A simulation that diverged is a failure, and must not feed NaN to replay.
                 self.metrics = {**self.metrics, "nan": 1.0}
-                self.success, self.terminated = False, True
+                self.outcome.fail()
+                self.terminated = True
             self.steps += 1
             reward = result.reward if result.finite else 0.0
             step = Step(before, action, reward, self.observation, chunk_start=index == 0)

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from serfn.core.env_step import read_step
 from serfn.core.errors import ConfigError
 from serfn.core.naming import POSITION, TARGET, commanded_joints
+from serfn.core.outcome import Success, success_rule
 from serfn.core.spec import ActionSpec, ObservationSpec
 from serfn.robot.adapters.described import DescribedRobot
 from serfn.robot.clock import Clock
@@ -65,6 +66,7 @@ class GymnasiumRobot(DescribedRobot):
         self._info = dataclasses.replace(_describe(env, name, rest, unit_rad), simulated=simulated)
         self._connected = False
         self._observation = np.zeros(self._info.observation.dim)
+        self._tells_success = False
         self._forget()
 
     @property
@@ -115,7 +117,7 @@ class GymnasiumRobot(DescribedRobot):
 
     def judge(self, observation: Observation) -> Verdict:
         """Return what the environment said since the last call."""
-        verdict = Verdict(self._reward, self._terminated, self._truncated, self._success, self._metrics)
+        verdict = Verdict(self._reward, self._terminated, self._truncated, self._outcome.value, self._metrics)
         self._reward = 0.0
         return verdict
 
@@ -131,7 +133,8 @@ class GymnasiumRobot(DescribedRobot):
         result = read_step(self._env.step(action))
         self._reward += result.reward
         self._terminated, self._truncated = result.terminated, result.truncated
-        self._success = result.success
+        self._outcome.add(result.success)
+        self._tells_success = self._outcome.told
         if result.metrics is not None:
             self._metrics = dict(result.metrics)
         self._see(result.observation)
@@ -143,7 +146,7 @@ class GymnasiumRobot(DescribedRobot):
     def _forget(self) -> None:
         self._reward = 0.0
         self._terminated = self._truncated = False
-        self._success: bool | None = None
+        self._outcome = Success(success_rule(self._env.metadata), self._tells_success)
         self._metrics: dict[str, float] = {}
         self._time_s = self._clock.now()
 

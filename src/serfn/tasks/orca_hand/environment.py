@@ -60,7 +60,11 @@ class HandEnvironment(gymnasium.Env[np.ndarray, np.ndarray], ABC):
     by at most `max_target_change` per control step (50 ms). Joints before `first_joint` keep their angle.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 20,
+        "success_rule": "final",
+    }
     first_joint: int = 1
     max_target_change: float | np.ndarray = MAX_TARGET_CHANGE_RAD
     camera: ClassVar[dict[str, Any]] = {
