@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serfn.core.errors import ConfigError
-from serfn.core.outcome import Success, success_rule
+from serfn.core.outcome import Success, SuccessRule, success_rule
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,8 @@ from serfn.core.outcome import Success, success_rule
 def test_what_steps_say_becomes_an_outcome(
     said: list[bool | None], ever: bool | None, final: bool | None
 ) -> None:
-    for rule, expected in (("ever", ever), ("final", final)):
+    rules: dict[SuccessRule, bool | None] = {"ever": ever, "final": final}
+    for rule, expected in rules.items():
         success = Success(rule)
         for value in said:
             success.add(value)

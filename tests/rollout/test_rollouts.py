@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 from serfn.core.errors import SerfnError
 from serfn.data.episode import Episode
 from serfn.rollout.environments import make_env
+from serfn.rollout.guarded import GuardedEnv
 from serfn.rollout.rollouts import evaluation_result, rollout
+from tests.counter import RandomActor
 
 
 def envs(count: int, **kwargs: Any) -> list:
@@ -113,3 +116,36 @@ def test_result_takes_the_score_of_the_task(random_actor) -> None:  # noqa: ANN0
     assert result.scores == (3.0, 4.0, 5.0)
     assert result.lengths == (3, 4, 5)
     assert result.metrics["late"] == (1.0, 1.0, 1.0)
+
+
+class PassesThrough(gymnasium.Env):
+    """The point is in its goal at step 2 alone; `says` is how info tells it, and `rule` what counts."""
+
+    def __init__(self, says: str = "every", rule: str = "ever") -> None:
+        self.metadata = {"render_fps": 10, "success_rule": rule}
+        self.observation_space = gymnasium.spaces.Box(-1, 9, (1,), np.float32)
+        self.action_space = gymnasium.spaces.Box(np.array([-1.0, 0.0]), np.array([1, 0.1]), dtype=np.float64)
+        self.says = says
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        inside = self.steps == 2
+        info = {"success": inside} if inside or self.says == "every" else {}
+        return np.full(1, self.steps, np.float32), 0.0, False, self.steps == 4, info
+
+
+@pytest.mark.parametrize(
+    ("says", "rule", "success"),
+    [("every", "ever", True), ("once", "ever", True), ("every", "final", False), ("once", "final", False)],
+)
+def test_success_is_what_the_environments_rule_says(
+    says: str, rule: str, success: bool, random_actor: RandomActor
+) -> None:
+    env = GuardedEnv(PassesThrough(says, rule), "test/PassesThrough-v0")
+    (episode,) = rollout([env], random_actor, seeds=[0])
+    assert episode.success is success and episode.success_source == "environment"

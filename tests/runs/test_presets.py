@@ -21,6 +21,7 @@ from serfn.tasks.registry import Task
 from serfn.training.agent import AgentConfig
 from serfn.training.build import make_agent, make_demonstration_replay
 from serfn.training.config import TrainConfig
+from serfn.training.improvements.regularized import RegularizedConfig
 from serfn.training.rewards import RewardConfig
 
 
@@ -132,7 +133,9 @@ def test_the_full_preset_of_the_scissors_learns_with_its_four_flows() -> None:
     replay = make_demonstration_replay(config, task, episodes)
     batch = agent.tensors(replay.sample(32, rng))
     agent.policy.fit_statistics(batch.obs, batch.actions, batch.valid)
-    agent.freeze_reference(config.online.improvement.coefficient)
+    improvement = config.online.improvement
+    assert isinstance(improvement, RegularizedConfig)
+    agent.freeze_reference(improvement.coefficient)
     before = [parameter.detach().clone() for parameter in agent.policy.parameters()]
     metrics = agent.imitation_step(batch) | agent.critic_step(batch)
     metrics |= agent.policy_step(batch, batch, config.online.improvement)

@@ -60,7 +60,7 @@ class Person:
     """Somebody who answers the first question with a key."""
 
     def __init__(self, key: SessionRequest) -> None:
-        self.requests = [key]
+        self.requests: list[SessionRequest] = [key]
 
     def poll(self) -> list[OperatorEvent]:
         return []
@@ -72,7 +72,7 @@ class Person:
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    gymnasium.register(ENV_ID, RealEnvironment, max_episode_steps=12)
+    gymnasium.register(ENV_ID, RealEnvironment, max_episode_steps=12)  # pyright: ignore[reportArgumentType]
     RealEnvironment.motions = 0
     yield
     del gymnasium.registry[ENV_ID]

@@ -14,6 +14,7 @@ import torch
 from serfn.core.errors import CheckpointError, ConfigError
 from serfn.core.results import EvaluationResult
 from serfn.data.episode import Episode
+from serfn.data.replay import ChunkReplay
 from serfn.training.acting import ActingConfig
 from serfn.training.agent import AgentConfig
 from serfn.training.config import TrainConfig
@@ -38,10 +39,18 @@ def fingerprint(session: TrainingSession) -> dict[str, Any]:
     return {
         "agent": ctx.agent.state_dict(),
         "rng": ctx.rng.bit_generator.state,
-        "replay": ctx.online.state_dict(),
+        "replay": replayed(ctx.online),
         "state": ctx.state.state_dict(),
         "best_policy": ctx.best_policy,
     }
+
+
+def replayed(replay: ChunkReplay) -> dict[str, Any]:
+    """Everything that may be drawn."""
+    if len(replay) == 0:
+        return {}
+    windows = replay.windows(np.arange(len(replay)))
+    return {name: value for name, value in vars(windows).items() if value is not None}
 
 
 def assert_same(first: Any, second: Any, path: str = "") -> None:

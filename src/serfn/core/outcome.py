@@ -1,7 +1,7 @@
 """Whether an episode is a success, by one rule for rollouts, films, robots and data sets.
 
-Sources say it step by step, and in two ways: at every step, or by a key that is there only when it is true. An
-episode that reaches its goal and goes on may have left it again at its end. The rule says what counts:
+Sources say it step by step, and in two ways: at every step, or by a key that is there only when it is true.
+An episode that reaches its goal and goes on may have left it again at its end. The rule says what counts:
 
 - `ever`: the task was solved at any step of the episode (usual: benchmarks count so);
 - `final`: it is solved at the last step.

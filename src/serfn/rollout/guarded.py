@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim, flatten
 
 from serfn.core.errors import SerfnError
-from serfn.core.outcome import success_rule
+from serfn.core.outcome import SuccessRule, success_rule
 
 
 class EnvironmentCallError(SerfnError):
@@ -40,7 +40,7 @@ class GuardedEnv(gymnasium.Wrapper):
         self.env_id = env_id
         self.close_failure: str | None = None
         """What went wrong when it was closed."""
-        self.success_rule = success_rule(env.metadata)
+        self.success_rule: SuccessRule = success_rule(env.metadata)
         """What counts as success of an episode."""
         self.tells_success = False
         """Whether any step so far said something about success: then silence means that there is none."""
