@@ -11,11 +11,13 @@ from serfn.core.errors import DataError
 from serfn.core.registry import Registry
 from serfn.core.spec import ActionSpec
 from serfn.data.demonstrations import Demonstrations, infer_action_spec
+from serfn.data.episode import Episode
 from serfn.data.formats import lerobot_layout
 from serfn.data.formats.lerobot import open_lerobot
 from serfn.data.formats.minari import METADATA, open_minari
 from serfn.data.formats.npz import load_npz, open_npz
 from serfn.data.formats.robomimic import open_robomimic
+from serfn.data.inferred import ends_by_success, success_by_rewards
 from serfn.data.mapping import GUESS_ALL, NameMapping
 from serfn.data.source import BadEpisode, EpisodeResult, EpisodeSource, FormatName, examine, left_out
 from serfn.data.store.store import EpisodeStore, is_store
@@ -108,7 +110,10 @@ def load_demonstrations(
         ConfigError: See `open_source`.
     """
     if recognise(path) == "npz" and mapping == GUESS_ALL and not skip_bad:
-        return _fitting(load_npz(path, action_spec), path, None, action_spec, obs_dim)
+        found = load_npz(path, action_spec)
+        episodes, guesses = _outcomes(found.episodes, "npz")
+        found = replace(found, episodes=episodes, notes=(*found.notes, *guesses))
+        return _fitting(found, path, None, action_spec, obs_dim)
     source = open_source(path, mapping if images else replace(mapping, images=()))
     bad: list[BadEpisode] | None = [] if skip_bad else None
     episodes = tuple(source.read(bad, action_spec))
@@ -117,6 +122,8 @@ def load_demonstrations(
     if not episodes:
         why = f"; {missing}" if bad else ""
         raise DataError(f"'{path}' has no episodes that can be used{why}; record or convert some")
+    episodes, guesses = _outcomes(episodes, source.format)
+    notes += guesses
     found = action_spec or source.action_spec
     if found is None:
         found = infer_action_spec(episodes)
@@ -141,6 +148,16 @@ def load_demonstrations(
     except DataError as error:
         raise DataError(f"'{path}': {error}") from error
     return _fitting(demonstrations, path, source.content, action_spec, obs_dim)
+
+
+def _outcomes(
+    episodes: tuple[Episode, ...], format_name: FormatName
+) -> tuple[tuple[Episode, ...], tuple[str, ...]]:
+    """Return the episodes with the outcomes that their rewards tell, and what was guessed."""
+    episodes, success = success_by_rewards(episodes)
+    # Its `dones` are commonly set at the last step of every demonstration, whatever happened.
+    episodes, ends = ends_by_success(episodes) if format_name == "robomimic" else (episodes, None)
+    return episodes, tuple(note for note in (success, ends) if note is not None)
 
 
 def _fitting(

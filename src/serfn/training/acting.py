@@ -110,8 +110,12 @@ class BestOfNActor:
         self.acting = acting
         self._generator = torch.Generator(_device(policy)).manual_seed(0)
         self._sampler: ChunkPolicy = policy
+        judge: tuple[nn.Module, ...] = () if critic is None else (critic,)
+        self._weights = [
+            weight for module in (policy, *judge) for weight in (*module.parameters(), *module.buffers())
+        ]
         self._graph: DecisionGraph | None = None
-        self._version: tuple[int, ...] | None = None
+        self._version = -1
         self._low = np.array(task.action.low, np.float32)
         self._high = np.array(task.action.high, np.float32)
 
@@ -170,7 +174,7 @@ class BestOfNActor:
     def act(self, observations: np.ndarray) -> np.ndarray:
         """Return one chunk `[batch, chunk, action]` in physical units per observation `[batch, obs]`."""
         self._renew()
-        weight = next(self.policy.parameters())
+        weight = self._weights[0]
         obs = torch.as_tensor(observations, dtype=weight.dtype, device=weight.device)
         if self._graph is not None and len(obs) == self._graph.batch:
             chunks = self._graph(obs, self._generator)
@@ -188,14 +192,10 @@ class BestOfNActor:
 
     def _renew(self) -> None:
         """Follow the weights: a frozen copy of the policy decides until they change."""
-        version = (_version(self.policy), 0 if self.critic is None else _version(self.critic))
+        # PyTorch counts how often each tensor was written, for its own checks.
+        version = sum([weight._version for weight in self._weights])
         if version != self._version:
             self._sampler, self._graph, self._version = self.policy.frozen(), None, version
-
-
-def _version(module: nn.Module) -> int:
-    """A number that grows whenever a weight is written, as PyTorch counts it for its own checks."""
-    return sum(tensor._version for tensor in (*module.parameters(), *module.buffers()))
 
 
 def _device(policy: ChunkPolicy) -> torch.device:
