@@ -24,16 +24,14 @@ def success_by_rewards(episodes: Sequence[Episode]) -> tuple[tuple[Episode, ...]
     found = set(np.unique(np.concatenate([episode.rewards for episode in episodes])).tolist())
     for without, with_success in _SPARSE:
         if found == {without, with_success}:
+            solved = [bool((episode.rewards == with_success).any()) for episode in episodes]
             told = tuple(
-                replace(
-                    episode, success=bool((episode.rewards == with_success).any()), success_source="rewards"
-                )
-                for episode in episodes
+                replace(episode, success=success, success_source="rewards")
+                for episode, success in zip(episodes, solved, strict=True)
             )
-            solved = sum(bool(episode.success) for episode in told)
             return told, (
-                f"success: inferred from rewards of {without:g} and {with_success:g}: {solved} of {len(told)} "
-                "episodes succeed"
+                f"success: inferred from rewards of {without:g} and {with_success:g}: "
+                f"{sum(solved)} of {len(solved)} episodes succeed"
             )
     return tuple(episodes), None
 
