@@ -149,3 +149,16 @@ def test_success_is_what_the_environments_rule_says(
     env = GuardedEnv(PassesThrough(says, rule), "test/PassesThrough-v0")
     (episode,) = rollout([env], random_actor, seeds=[0])
     assert episode.success is success and episode.success_source == "environment"
+
+
+def test_episodes_before_the_first_success_failed(random_actor: RandomActor) -> None:
+    class Late(PassesThrough):
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+            *rest, info = super().step(action)
+            self.tried = getattr(self, "tried", 0) + 1
+            # The first episode has no success, and no word about it.
+            return (*rest, info if self.tried > 4 else {})  # pyright: ignore[reportReturnType]
+
+    env = GuardedEnv(Late("once"), "test/Late-v0")
+    episodes = rollout([env], random_actor, seeds=[0, 1])
+    assert [episode.success for episode in episodes] == [False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 
 from serfn.core.errors import SerfnError
 from serfn.core.protocols import ChunkActor
@@ -65,6 +66,14 @@ def rollout(
             if on_episode is not None:
                 for episode in wave:
                     on_episode(episode)
+    if any(env.tells_success for env in envs):
+        # Before the first success a key that is there only when true was not known to exist.
+        return [
+            replace(episode, success=False, success_source="environment")
+            if episode.success is None
+            else episode
+            for episode in episodes
+        ]
     return episodes
 
 
