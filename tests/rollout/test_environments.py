@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from serfn.core.errors import SerfnError
 from serfn.rollout.environments import DEFAULT_CONTROL_HZ, make_env, task_spec, try_out
+from serfn.rollout.simulations import Simulations
 
 
 def test_dictionary_observations_become_one_float32_vector_in_key_order() -> None:
@@ -130,3 +131,16 @@ def test_an_environment_is_tried_out_before_work_begins() -> None:
     env.unwrapped.reset = lambda **_: 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(SerfnError, match="test/Counter-v0' fails in its own code \\(ZeroDivisionError"):
         try_out(env)
+
+
+def test_what_fails_while_closing_is_said_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulations = Simulations("test/Counter-v0", None, {}, count=2)
+    for env in simulations.up_to(2):
+
+        def fail() -> None:
+            raise AttributeError("the graphics context is gone already")
+
+        monkeypatch.setattr(env.unwrapped, "close", fail)
+    (failure,) = simulations.close()
+    assert "at close" in failure and "graphics context" in failure
+    assert simulations.close() == []

@@ -17,6 +17,7 @@ from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
 from serfn.training.acting import ActingConfig
 from serfn.training.agent import AgentConfig
+from serfn.training.build import make_demonstration_replay
 from serfn.training.config import TrainConfig
 from serfn.training.improvements.regularized import RegularizedConfig
 from serfn.training.session import TrainingSession
@@ -27,6 +28,7 @@ from serfn.training.stages.imitation import ImitationConfig
 from serfn.training.stages.offline import OfflineConfig
 from serfn.training.stages.online import AlarmConfig, OnlineConfig
 from serfn.training.stages.state import STAGES
+from tests.training.conftest import demonstrations
 
 pytestmark = pytest.mark.slow
 
@@ -282,6 +284,32 @@ def scripted(scores: dict[str, float]) -> Callable[..., EvaluationResult]:
         return EvaluationResult((score,) * 4, (None,) * 4, (5,) * 4, (score,) * 4, {}, 10.0)
 
     return evaluate
+
+
+@pytest.mark.parametrize(
+    ("demonstrated", "evaluated", "raised"), [(True, False, True), (True, True, False), (None, False, False)]
+)
+def test_demonstrations_that_succeed_and_evaluations_that_never_do_are_a_finding(
+    surroundings: Any,
+    toy_config: Callable[..., TrainConfig],
+    tmp_path: Path,
+    demonstrated: bool | None,
+    evaluated: bool,
+    raised: bool,
+) -> None:
+    def evaluate(actor: Any, *, stage: str, final: bool) -> EvaluationResult:
+        return EvaluationResult((1.0,) * 4, (False, False, evaluated, False), (5,) * 4, (1.0,) * 4, {}, 10.0)
+
+    alarms: list[str] = []
+    session = surroundings.make_session(toy_config(), tmp_path, evaluate=evaluate, alarm=alarms.append)
+    replay = make_demonstration_replay(
+        session.config,
+        session.context.task,
+        [dataclasses.replace(episode, success=demonstrated) for episode in demonstrations(4)],
+    )
+    session.context.demonstrations = replay
+    session.run(["imitation"])
+    assert any("none of 4 evaluation episodes does" in alarm for alarm in alarms) is raised
 
 
 @pytest.mark.parametrize("enforced", [True, False])

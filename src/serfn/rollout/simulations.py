@@ -69,8 +69,9 @@ class Simulations:
         """Return a further environment that renders images; the caller closes it."""
         return make_env(self.env_id, **self._options, render_mode="rgb_array")
 
-    def close(self) -> None:
-        """Close all environments."""
-        for env in self._envs:
+    def close(self) -> list[str]:
+        """Close all environments, and return what went wrong with it: that costs no result."""
+        envs, self._envs = self._envs, []
+        for env in envs:
             env.close()
-        self._envs = []
+        return sorted({env.close_failure for env in envs if env.close_failure is not None})

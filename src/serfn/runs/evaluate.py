@@ -87,7 +87,8 @@ def evaluate(
             on_episode=lambda episode: progress.advanced(PART, 1, {"return": episode.return_}),
         )
     finally:
-        simulations.close()
+        for failure in simulations.close():
+            progress.note(failure)
     result = evaluation_result(recorded, side.control_hz or actor.task.control_hz)
     progress.stage_finished(PART, {"score": result.mean_score})
     return result

@@ -134,7 +134,8 @@ def train(
         run = Run(config, folder, task, demonstrations.episodes, simulations, films=films, progress=progress)
         return run.execute(chosen, resuming)
     finally:
-        simulations.close()
+        for failure in simulations.close():
+            progress.note(failure)
 
 
 def _given(
