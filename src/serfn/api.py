@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from serfn.core.errors import ConfigError
+from serfn.core.errors import ConfigError, DataError
 from serfn.core.progress import SILENT, Progress
 from serfn.core.results import EvaluationResult
 from serfn.policies.bundle import save_bundle
@@ -110,8 +110,17 @@ class Serfn:
 
         Returns:
             `[chunk, action]` or `[batch, chunk, action]`.
+
+        Raises:
+            DataError: An observation is not finite.
         """
         observations = np.asarray(observations, np.float32)
+        if not np.isfinite(observations).all():
+            place = tuple(int(index) for index in np.argwhere(~np.isfinite(observations))[0])
+            raise DataError(
+                f"observation entry {place[-1]} is {observations[place]}; a policy acts on finite numbers: "
+                "leave the step out, or repeat the last observation"
+            )
         if observations.ndim == 1:
             return self.actor.act(observations[None])[0]
         return self.actor.act(observations)

@@ -8,7 +8,7 @@ import pytest
 
 import serfn
 from serfn.api import Serfn
-from serfn.core.errors import CheckpointError, ConfigError
+from serfn.core.errors import CheckpointError, ConfigError, DataError
 from serfn.policies.bundle import load_bundle
 from serfn.sessions.run import run_robot
 from serfn.training.config import TrainConfig
@@ -46,3 +46,12 @@ def test_the_package_offers_the_interface() -> None:
     assert serfn.run_robot is run_robot
     with pytest.raises(AttributeError, match="nothing"):
         serfn.nothing  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_an_observation_that_is_no_number_is_refused(tmp_path: Path, robot_run: Path) -> None:
+    learner = Serfn.load(robot_run)
+    observation = np.zeros(4, np.float32)
+    assert np.isfinite(learner.act(observation)).all()
+    observation[2] = np.nan
+    with pytest.raises(DataError, match="observation entry 2 is nan"):
+        learner.act(observation)

@@ -35,3 +35,20 @@ def test_parts_of_the_working_directory_are_found(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "joint" in done.stdout
+
+
+PRINTING = """
+import os
+from serfn.cli.progress import foreign_output_to_stderr
+print("before")
+with foreign_output_to_stderr():
+    print("a simulator's Python")
+    os.write(1, b"a simulator's C\\n")
+print("after")
+"""
+
+
+def test_only_the_commands_own_words_reach_standard_output() -> None:
+    done = subprocess.run([sys.executable, "-c", PRINTING], capture_output=True, text=True, check=True)
+    assert done.stdout == "before\nafter\n"
+    assert done.stderr == "a simulator's Python\na simulator's C\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from serfn.cli.options import optional
-from serfn.cli.progress import make_progress
+from serfn.cli.progress import foreign_output_to_stderr, make_progress
 
 
 def evaluate(
@@ -43,7 +44,7 @@ def evaluate(
     from serfn.reports.statistics import summarize
     from serfn.runs.evaluate import evaluate as measure
 
-    with make_progress() as progress:
+    with foreign_output_to_stderr() if as_json else nullcontext(), make_progress() as progress:
         result = measure(
             policy,
             episodes=episodes,

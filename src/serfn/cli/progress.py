@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -158,3 +161,24 @@ class _LeftColumn(ProgressColumn):
             return Text("")
         minutes, seconds = divmod(round(max(task.total - task.completed, 0) / pace), 60)
         return Text(f"{minutes:02d}:{seconds:02d}", style="progress.remaining")
+
+
+@contextmanager
+def foreign_output_to_stderr() -> Iterator[None]:
+    """Send to standard error what Python or a C library prints meanwhile, such as that of a simulator."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:
+        # There is no standard output to keep clean.
+        yield
+        return
+    python_output = sys.stdout
+    try:
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        yield
+    finally:
+        sys.stdout = python_output
+        os.dup2(kept, 1)
+        os.close(kept)
