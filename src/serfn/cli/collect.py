@@ -27,7 +27,7 @@ def collect(
         episodes: Number of episodes to record.
         out: File to write.
         seed: Seed of the first episode; the others follow.
-        plant: Plant to record on.
+        plant: Plant to record on: a name, or random:SEED for one of a family.
         workers: Environments run side by side.
     """
     from serfn.rollout.collect import collect as record

@@ -33,7 +33,7 @@ def evaluate(
         policy: Folder of a run (its best policy is taken), of a checkpoint or of a policy bundle.
         episodes: Number of episodes.
         seed: Seed of the first episode; the others count up.
-        plant: Plant of our own tasks to act on, such as nominal or field.
+        plant: Plant of our own tasks to act on, such as nominal, field or random:100.
         env: Gymnasium id of another environment with the same observations and actions.
         hz: Control steps per second of the environment, where it says none or another one than it has.
         candidates: Chunks sampled per decision; the critic's favourite is executed.

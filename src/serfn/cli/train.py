@@ -58,7 +58,8 @@ def train(
         resample: Bring demonstrations of another rate to that of the environment; their actions are targets
             (positions) or rates (velocities, forces).
         skip_bad: Leave out demonstrations that cannot be used, and say how many; see 'serfn data check'.
-        plant: Variant of the task to fine-tune on, such as nominal or field; an unknown name lists all.
+        plant: Variant of the task to fine-tune on, such as nominal, field or random:3;
+            an unknown name lists all.
         config: TOML or JSON file with the whole configuration, instead of --task and --budget.
         assignments: Change one option, such as --set online.episodes=40; may be repeated.
     """

@@ -30,6 +30,8 @@ import numpy as np
 from gymnasium import spaces
 
 from serfn.core.errors import ConfigError
+from serfn.core.seeding import generator
+from serfn.tasks.random_plants import seed_of, unknown_plant
 
 ENV_ID = "serfn/PointObstacle-v0"
 CONTROL_HZ = 10
@@ -76,6 +78,13 @@ PLANTS: dict[str, PointPlant] = {
 }
 
 
+def random_plant(seed: int) -> PointPlant:
+    """Return the plant of `seed`: gain .85 to 1.1, drift and obstacle up to 0.08 m/s and m to either side."""
+    rng = generator(seed, "plant")
+    drift, obstacle = rng.uniform(-0.08, 0.08, 2)
+    return PointPlant(gain=rng.uniform(0.85, 1.1), drift_m_s=drift, obstacle_y_m=obstacle)
+
+
 class PointObstacle(gymnasium.Env[np.ndarray, np.ndarray]):
     """The point and its course; see the module's documentation for the contract."""
 
@@ -85,19 +94,15 @@ class PointObstacle(gymnasium.Env[np.ndarray, np.ndarray]):
         """Make the environment.
 
         Args:
-            plant: a name from `PLANTS` or a `PointPlant`.
+            plant: a name from `PLANTS`, `random:SEED` or a `PointPlant`.
             render_mode: None or `rgb_array`.
 
         Raises:
             ConfigError: an unknown plant or render mode.
         """
-        if isinstance(plant, str) and plant not in PLANTS:
-            raise ConfigError(
-                f"unknown plant {plant!r}; choose one of {', '.join(PLANTS)} or pass a PointPlant"
-            )
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f"unknown render_mode {render_mode!r}; use 'rgb_array' or None")
-        self.plant = PLANTS[plant] if isinstance(plant, str) else plant
+        self.plant = _named(plant) if isinstance(plant, str) else plant
         self.render_mode = render_mode
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
@@ -218,3 +223,12 @@ def make_demonstrator(rng: np.random.Generator) -> PointDemonstrator:
         hesitation=int(rng.integers(0, 9)),
         rng=rng,
     )
+
+
+def _named(name: str) -> PointPlant:
+    seed = seed_of(name)
+    if seed is not None:
+        return random_plant(seed)
+    if name not in PLANTS:
+        raise unknown_plant(name, PLANTS)
+    return PLANTS[name]

@@ -84,7 +84,7 @@ class OrcaCubeRotation(HandEnvironment):
         """Make the environment.
 
         Args:
-            plant: the machine that executes: a name from `plant.PLANTS` or a `Plant`.
+            plant: the machine that executes: a name from `plant.PLANTS`, `random:SEED` or a `Plant`.
             direction: `either`, or one way that is latched from the start.
             randomize: draw start, mass, friction and motor gain per episode, or the ranges themselves.
             episode_s: episode length in seconds.

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from serfn.core.errors import ConfigError
+from serfn.core.seeding import generator
 from serfn.tasks.orca_hand.model import Collision
+from serfn.tasks.random_plants import seed_of, unknown_plant
 
 PUSH_FIELDS = ("push_rate_hz", "push_m", "push_rad", "push_grip_rad")
 """Fields of `Plant` that only tasks with `Pushes` heed."""
@@ -71,6 +73,14 @@ class Plant:
             raise ConfigError(f"latency, backlash and noise levels must not be negative, got {self}")
 
 
+_FIELD_NOISE = {
+    "joint_noise_rad": 0.005,
+    "joint_velocity_noise_rad_s": 0.05,
+    "object_position_noise_m": 0.0005,
+    "object_rotation_noise_rad": 0.01,
+    "object_velocity_noise": 0.005,
+}
+
 PLANTS: dict[str, Plant] = {
     "nominal": Plant(),
     "meshes": Plant(collision="meshes"),
@@ -82,31 +92,73 @@ PLANTS: dict[str, Plant] = {
         friction=1.3,
         latency_s=0.01,
         backlash_rad=0.02,
-        joint_noise_rad=0.005,
-        joint_velocity_noise_rad_s=0.05,
-        object_position_noise_m=0.0005,
-        object_rotation_noise_rad=0.01,
-        object_velocity_noise=0.005,
+        **_FIELD_NOISE,
     ),
 }
 
 
-def plant(choice: str | Plant, plants: Mapping[str, Plant] = PLANTS, without: Sequence[str] = ()) -> Plant:
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PlantFamily:
+    """Machines that a lab could have: uniform ranges from which a seed draws one plant.
+
+    Attributes:
+        meshes: probability that the skin collides as meshes rather than capsules.
+        motor_gain, friction, object_mass, hinge_friction: ranges of these factors of `Plant`.
+        latency_s: range of the delay.
+        backlash_rad: range of the play.
+        noise: range of a factor on the sensor noise of the cube's `field`; one draw for all sensors.
+    """
+
+    meshes: float = 0.5
+    motor_gain: Range = (0.6, 1.2)
+    friction: Range = (0.7, 1.4)
+    object_mass: Range = (0.7, 1.5)
+    hinge_friction: Range = (1.0, 1.0)
+    latency_s: Range = (0.0, 0.05)
+    backlash_rad: Range = (0.0, 0.06)
+    noise: Range = (0.0, 2.0)
+
+    def draw(self, seed: int, without: Sequence[str] = ()) -> Plant:
+        """Return the plant of `seed`, the same on every machine; fields in `without` stay neutral."""
+        rng = generator(seed, "plant")
+        mesh = rng.random() < self.meshes
+        factors = ("motor_gain", "friction", "object_mass", "hinge_friction", "latency_s", "backlash_rad")
+        values = {name: float(rng.uniform(*getattr(self, name))) for name in factors}
+        noise = float(rng.uniform(*self.noise))
+        values |= {name: noise * level for name, level in _FIELD_NOISE.items()}
+        kept = {name: value for name, value in values.items() if name not in without}
+        return Plant(collision="meshes" if mesh else "capsules", **kept)
+
+
+CUBE_FAMILY = PlantFamily()
+
+
+def plant(
+    choice: str | Plant,
+    plants: Mapping[str, Plant] = PLANTS,
+    without: Sequence[str] = (),
+    family: PlantFamily = CUBE_FAMILY,
+) -> Plant:
     """Return a plant by name, or the given one unchanged.
 
     Args:
-        choice: a name or a plant.
+        choice: a name, `random:SEED`, or a plant.
         plants: the task's plants by name.
         without: fields that mean nothing in the task; they must keep their neutral value.
+        family: what `random:SEED` is drawn from.
 
     Raises:
         ConfigError: the name is unknown (the message lists the known ones), or the plant sets a field that
             the task would ignore.
     """
     if not isinstance(choice, Plant):
-        if choice not in plants:
-            raise ConfigError(f"unknown plant {choice!r}; choose one of {', '.join(plants)} or pass a Plant")
-        choice = plants[choice]
+        seed = seed_of(choice)
+        if seed is None and choice not in plants:
+            raise unknown_plant(choice, plants)
+        choice = plants[choice] if seed is None else family.draw(seed, without)
     for name in without:
         if getattr(choice, name) != getattr(Plant(), name):
             raise ConfigError(

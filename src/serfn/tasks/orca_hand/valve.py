@@ -73,7 +73,7 @@ class OrcaValve(HandEnvironment):
     def __init__(
         self, plant: str | Plant = "nominal", episode_s: float = EPISODE_S, render_mode: str | None = None
     ) -> None:
-        """Make the environment: `plant` is a name from `PLANTS` or a `Plant`.
+        """Make the environment: `plant` is a name from `PLANTS`, `random:SEED` or a `Plant`.
 
         Raises:
             ConfigError: an unknown plant or render mode, or a plant that sets a field without meaning here.

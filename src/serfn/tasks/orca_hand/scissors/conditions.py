@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from serfn.core.errors import ConfigError
-from serfn.tasks.orca_hand.plant import Plant
+from serfn.tasks.orca_hand.plant import Plant, PlantFamily
 
 _MILD = Plant(
     collision="meshes",
@@ -46,6 +46,16 @@ tendons have got slack.
 
 Joint velocities are not observed, so a plant cannot make them noisy.
 """
+
+FAMILY = PlantFamily(
+    motor_gain=(0.35, 1.1),
+    friction=(0.5, 1.3),
+    object_mass=(0.7, 1.7),
+    hinge_friction=(0.7, 4.0),
+    backlash_rad=(0.0, 0.16),
+)
+"""Plants drawn at random: from better than nominal to `field` in each respect. Slack tendons and weak motors
+take more here than in the cube's family, as the wrist brings the hand to its place."""
 
 IGNORED_PLANT_FIELDS = ("joint_velocity_noise_rad_s",)
 

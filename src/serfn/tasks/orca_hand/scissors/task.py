@@ -40,6 +40,7 @@ from serfn.tasks.orca_hand.plant import Plant
 from serfn.tasks.orca_hand.plant import plant as resolve_plant
 from serfn.tasks.orca_hand.scissors.conditions import (
     DIFFICULTIES,
+    FAMILY,
     IGNORED_PLANT_FIELDS,
     PLANTS,
     ScissorsRandomization,
@@ -88,7 +89,7 @@ class OrcaScissorsTape(HandEnvironment):
         """Make the environment.
 
         Args:
-            plant: the machine that executes: a name from `conditions.PLANTS` or a `Plant`.
+            plant: the machine that executes: a name from `conditions.PLANTS`, `random:SEED` or a `Plant`.
             difficulty: how widely the scene is drawn per episode: a name, or the ranges themselves.
             episode_s: episode length in seconds.
             render_mode: None or `rgb_array`.
@@ -103,7 +104,7 @@ class OrcaScissorsTape(HandEnvironment):
                     f"unknown difficulty {difficulty!r}; choose one of {', '.join(DIFFICULTIES)} or ranges"
                 )
             difficulty = DIFFICULTIES[difficulty]
-        self.plant = resolve_plant(plant, PLANTS, without=IGNORED_PLANT_FIELDS)
+        self.plant = resolve_plant(plant, PLANTS, IGNORED_PLANT_FIELDS, FAMILY)
         self._physics, self._ranges = physics, difficulty
         simulation = ScissorsSimulation(self.plant, physics)
         names = (*OBSERVATION_NAMES, *(f"stage.{name}" for name in _SHOWN))
