@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from serfn.cli.main import main
-from serfn.cli.robot_screen import KeyReader, RobotScreen, outcome_line
+from serfn.cli.robot.screen import KeyReader, RobotScreen, outcome_line
 from serfn.data.store.store import EpisodeStore
 from serfn.robot.keyboard import KeyboardOperator
 from serfn.sessions.actor import RobotActor
@@ -159,7 +159,7 @@ def test_the_screen_shows_what_a_person_must_know(robot_run: Path, tmp_path: Pat
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     screen = RobotScreen(console, folder.path / "status.json")
     with RobotActor(folder, watcher=screen) as actor:
-        screen.attach(actor)
+        screen.attach(actor.session)
         outcome = actor.session.run_episode()
         assert outcome is not None
         console.print(screen.render())

@@ -39,6 +39,7 @@ def blocked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         ("formats", ["data", "convert", "in.hdf5", "out.npz"]),
         ("orca", ["robot", "check", "--robot", "orca"]),
         ("ray", ["study", "study.toml", "--ray", "local"]),
+        ("teleop", ["robot", "record", "--robot", "fake", "--teleop", "spacemouse", "--out", "demos"]),
         ("robotics", ["train", "--env", "gymnasium_robotics:AdroitHandDoor-v1", "--demos", "demos.npz"]),
     ],
     indirect=["blocked"],
@@ -165,7 +166,7 @@ def test_the_extras_are_those_of_the_project() -> None:
     extras = tomllib.loads(text)["project"]["optional-dependencies"]
     assert set(extras) - {"all", "dev"} == set(PACKAGES)
     for name, packages in PACKAGES.items():
-        listed = {item.split(">")[0].replace("-", "_") for item in extras[name]}
+        listed = {item.split(">")[0].replace("-", "_").replace("pyzmq", "zmq") for item in extras[name]}
         assert listed == set(packages)
         assert f"{name}," in extras["all"][0] or f"{name}]" in extras["all"][0]
 

@@ -15,7 +15,18 @@ from typing import Literal, get_args
 
 from serfn.core.errors import ConfigError
 
-Extra = Literal["sim", "report", "tensorboard", "formats", "orca", "ray", "teacher", "robotics", "onnx"]
+Extra = Literal[
+    "sim",
+    "report",
+    "tensorboard",
+    "formats",
+    "orca",
+    "ray",
+    "teacher",
+    "robotics",
+    "onnx",
+    "teleop",
+]
 """Names of the optional dependencies, as in `pip install 'serfn[sim]'`."""
 
 PACKAGES: dict[Extra, tuple[str, ...]] = {
@@ -28,6 +39,7 @@ PACKAGES: dict[Extra, tuple[str, ...]] = {
     "teacher": ("stable_baselines3",),
     "robotics": ("gymnasium_robotics",),
     "onnx": ("onnx", "onnxruntime"),
+    "teleop": ("pyspacemouse", "zmq"),
 }
 """Packages of each extra, as they are imported."""
 
@@ -41,6 +53,7 @@ _PURPOSES: dict[Extra, str] = {
     "teacher": "training a teacher needs",
     "robotics": "the tasks of Gymnasium-Robotics need",
     "onnx": "decisions in a fraction of the time need",
+    "teleop": "SpaceMouse and streams of joint targets need",
 }
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+LEAST_FREE_BYTES = 500_000_000
+"""Free space of a disk without which no further episode begins."""
 
 
 @contextmanager
@@ -49,3 +53,14 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def no_room(path: Path) -> str | None:
+    """Return in words that the disk of `path` has no room for another episode, or None if it has."""
+    free = shutil.disk_usage(path).free
+    if free >= LEAST_FREE_BYTES:
+        return None
+    return (
+        f"the disk of '{path}' has {free / 1e6:.0f} MB left, and an episode with images may need "
+        f"{LEAST_FREE_BYTES / 1e6:.0f}: make room, then go on"
+    )

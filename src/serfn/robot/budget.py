@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from serfn.core.errors import ConfigError
+from serfn.core.config import from_dict
+from serfn.core.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -88,3 +91,17 @@ class InteractionUse:
     def to_dict(self) -> dict[str, float]:
         """Return the counts by name."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def read_use(path: Path) -> InteractionUse:
+    """Return what was used so far, from its file; nothing, if there is none.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    if not path.is_file():
+        return InteractionUse()
+    try:
+        return from_dict(InteractionUse, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{path}' is damaged: {error}; delete it to begin a new budget") from error

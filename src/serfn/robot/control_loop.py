@@ -88,7 +88,7 @@ class ControlLoop:
 
     Args:
         robot: The robot behind its supervisor.
-        inference: Where chunks come from.
+        inference: Where chunks come from; None leaves the robot to the teleoperator, from the first step on.
         sink: Where the records go.
         config: Settings.
         operator: A person who may stop, pause, take over, label; None if there is none.
@@ -96,13 +96,14 @@ class ControlLoop:
         referee: Judge of each step; None takes the robot if it is one.
 
     Raises:
-        ConfigError: The chunks of the policy are too short for the execution.
+        ConfigError: The chunks of the policy are too short for the execution, or there is neither a policy
+            nor a teleoperator.
     """
 
     def __init__(
         self,
         robot: SupervisedRobot,
-        inference: ChunkInference,
+        inference: ChunkInference | None,
         sink: EpisodeSink,
         config: LoopConfig,
         *,
@@ -121,7 +122,11 @@ class ControlLoop:
         self._operator = operator
         self._teleoperator = teleoperator
         self._referee = robot.robot if referee is None and isinstance(robot.robot, Referee) else referee
-        self._buffer = ChunkBuffer(config.execution, inference.chunk_size, inference.n_action_steps)
+        self._buffer: ChunkBuffer | None = None
+        if inference is not None:
+            self._buffer = ChunkBuffer(config.execution, inference.chunk_size, inference.n_action_steps)
+        elif teleoperator is None:
+            raise ConfigError("nothing moves the robot: give a policy, a teleoperator or both")
 
     def run_episode(self, header: EpisodeHeader) -> EpisodeReport:
         """Run one episode from where the robot is, and bring it to rest.
@@ -133,10 +138,13 @@ class ControlLoop:
             RobotError: The robot cannot start: stopped, outside its limits, or silent.
         """
         self.robot.start()
-        self._buffer.clear()
-        self._inference.reset(0 if header.seed is None else header.seed)
+        self._forget_chunks()
+        if self._inference is not None:
+            self._inference.reset(0 if header.seed is None else header.seed)
         self.timing.interrupted()
         episode = _Episode(EpisodeRecorder(self._sink, header, self._clock.now()))
+        if self._inference is None:
+            self._take_over(episode)
         outcome: tuple[EndReason, str] = ("interrupted", "the loop was interrupted")
         try:
             with real_time_priority(CONTROL_PRIORITY if self._config.real_time else None) as granted:
@@ -180,7 +188,7 @@ class ControlLoop:
             held = bool(bits & _STOPPED_OR_HELD)
             if held and proposal is not None:
                 # The rest of the chunk was decided for a place where the robot is not.
-                self._buffer.clear()
+                self._forget_chunks()
             recorder.executed(
                 Executed(
                     time_s=now_s,
@@ -223,8 +231,8 @@ class ControlLoop:
                 case "take_over":
                     self._take_over(episode)
                 case "hand_back":
-                    episode.taken_over = False
-                    self._buffer.clear()
+                    episode.taken_over = self._inference is None
+                    self._forget_chunks()
                 case "stage":
                     episode.stage = event.value
         return outcome
@@ -255,6 +263,8 @@ class ControlLoop:
     def _proposal(self, step: int, now_s: float) -> Proposal | None:
         """Ask for chunks, take those that are there, and return what the policy wants now."""
         buffer = self._buffer
+        if buffer is None or self._inference is None:
+            return None
         if buffer.wants_chunk(step) and not self.robot.supervisor.blind(now_s):
             self._inference.submit(self.robot.observation, step)
             buffer.requested(step)
@@ -273,6 +283,10 @@ class ControlLoop:
             elif timeout_s:
                 self.counts["chunks:late"] += 1
         return buffer.take()
+
+    def _forget_chunks(self) -> None:
+        if self._buffer is not None:
+            self._buffer.clear()
 
     def _close_recording(self, recorder: EpisodeRecorder, ending: EpisodeEnding) -> None:
         try:

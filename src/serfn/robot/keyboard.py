@@ -41,7 +41,7 @@ HELP: tuple[tuple[str, str], ...] = (
     ("u", "release the latch"),
     ("p / r", "pause / resume"),
     ("t / h", "take over / hand back"),
-    ("s / f / d", "success / failure / discard"),
+    ("s / f / d", "success / failure / discard, also soon after"),
     ("0-9", "stage"),
     ("[ ] - +", "jog: joint, down, up"),
     ("b", "earlier policy"),

@@ -15,14 +15,13 @@ from typing import Literal, Protocol, Self
 
 import numpy as np
 
-from serfn.core.config import from_dict, to_dict
-from serfn.core.errors import DataError
-from serfn.core.files import write_atomically
+from serfn.core.config import to_dict
+from serfn.core.files import no_room, write_atomically
 from serfn.core.seeding import torch_seed
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.store.store import EpisodeStore
-from serfn.robot.budget import InteractionUse
+from serfn.robot.budget import InteractionUse, read_use
 from serfn.robot.clock import Clock
 from serfn.robot.contract import Operator, Referee, Robot, SceneReset, Teleoperator
 from serfn.robot.control_loop import ControlLoop, EpisodeReport, LoopConfig
@@ -41,6 +40,7 @@ from serfn.sessions.fit import (
     session_referee,
     session_workspace,
 )
+from serfn.sessions.late_labels import LateLabels
 from serfn.sessions.policy_slot import PolicySlot
 from serfn.sessions.recorder import Recorded, StoreRecorder
 
@@ -112,7 +112,7 @@ class RobotSession:
         config: Configuration.
         task: Dimensions, bounds and time limit of the policy.
         robot: The robot, not connected.
-        slot: What acts.
+        slot: What acts; None leaves the robot to the teleoperator, which records.
         store: Folder of the experience; made if it is not there.
         use_file: File that keeps what was used of the budget, over restarts.
         clock: Clock of the loop, and of the robot.
@@ -134,7 +134,7 @@ class RobotSession:
         config: RobotRunConfig,
         task: TaskSpec,
         robot: Robot,
-        slot: PolicySlot,
+        slot: PolicySlot | None,
         store: Path,
         use_file: Path,
         *,
@@ -167,7 +167,7 @@ class RobotSession:
         self.robot = SupervisedRobot(robot, self.supervisor, clock, self.control_hz, self.watcher.note)
         self.slot, self.person = slot, person
         self._use_file = use_file
-        self.use = _read_use(use_file)
+        self.use = read_use(use_file)
         self.phase: Phase = "starting"
         self.on_roll_back: Callable[[], None] = lambda: None
         self._teleoperator = teleoperator
@@ -176,10 +176,13 @@ class RobotSession:
         self.recorder = StoreRecorder(store, self.task, flush="chunk")
         if self.recorder.recovered:
             self.watcher.note(f"{self.recorder.recovered} unfinished episodes are kept, as interrupted")
+        self._late_labels = LateLabels(store, clock, self.watcher.note)
         self._count_what_a_crash_hid(EpisodeStore(store))
         self._sink = QueuedSink(self.recorder)
         self.gate = gate
-        self._inference = ThreadedInference(slot, clock, gate, real_time=config.real_time)
+        self._inference = None
+        if slot is not None:
+            self._inference = ThreadedInference(slot, clock, gate, real_time=config.real_time)
         steps = (limit_s if config.episode_s is None else config.episode_s) * self.control_hz
         self.loop = ControlLoop(
             self.robot,
@@ -222,7 +225,8 @@ class RobotSession:
         finally:
             if self._teleoperator is not None and self._teleoperator.is_connected:
                 self._teleoperator.disconnect()
-            self._inference.close()
+            if self._inference is not None:
+                self._inference.close()
             self._sink.close()
             self.recorder.close()
 
@@ -234,6 +238,8 @@ class RobotSession:
         cause = self.supervisor.cause
         if cause is not None and self.person is None:
             return f"the robot is stopped: {cause.detail}"
+        if (full := no_room(self.recorder.path)) is not None:
+            return full
         return self.config.budget.exhausted(self.use)
 
     def request_end(self) -> None:
@@ -257,15 +263,17 @@ class RobotSession:
             robot=self.robot.robot.info.name,
             task=self.config.task or self.task.id,
             seed=seed,
-            policy_version=self.slot.episode_begins(),
+            policy_version=0 if self.slot is None else self.slot.episode_begins(),
         )
-        self._enter("running", f"episode {index}, policy {header.policy_version}")
+        acting = "a person" if self.slot is None else f"policy {header.policy_version}"
+        self._enter("running", f"episode {index}, {acting}")
         try:
             report = self.loop.run_episode(header)
         except BaseException:
             self._account(discarded=False, stopped=True)
             raise
         outcome = Outcome(report, self.recorder.last)
+        self._late_labels.ended(outcome.recorded.number)
         self._account(discarded=not report.ending.keep, stopped=report.cause is not None)
         if self.person is not None:
             self._answer(self.person.session_requests())
@@ -324,11 +332,13 @@ class RobotSession:
             return set()
         asked = self._answer(self.person.session_requests())
         for event in self.person.poll():
-            # Labels and take-overs mean nothing while no episode runs; stopping always does.
+            # Taking over means nothing while no episode runs; stopping always does.
             if event.command == "stop":
                 self.supervisor.stop("operator", "the operator stopped the robot", self.clock.now())
             elif event.command == "resume":
                 asked.add("start")
+            elif event.command in ("success", "failure", "discard"):
+                self._late_labels.say(event.command)
         if "release" in asked and self.supervisor.cause is not None:
             self.watcher.note(f"released: {self.supervisor.cause.detail}")
             self.supervisor.release()
@@ -382,12 +392,3 @@ class RobotSession:
             write_atomically(self._use_file, json.dumps(to_dict(use)))
         except OSError as error:
             self.watcher.note(f"the use of the budget cannot be written: {error}")
-
-
-def _read_use(path: Path) -> InteractionUse:
-    if not path.is_file():
-        return InteractionUse()
-    try:
-        return from_dict(InteractionUse, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{path}' is damaged: {error}; delete it to begin a new budget") from error

@@ -26,8 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serfn.robot.keyboard import HELP
-from serfn.sessions.actor import RobotActor
-from serfn.sessions.session import Outcome, Phase
+from serfn.sessions.session import Outcome, Phase, RobotSession
 
 _REFRESH_HZ = 4
 _SHOWN_OUTCOMES = 6
@@ -93,7 +92,7 @@ class RobotScreen:
     def __init__(self, console: Console, status: Path) -> None:
         self._console = console
         self._status = status
-        self._actor: RobotActor | None = None
+        self._session: RobotSession | None = None
         self._phase: Phase = "starting"
         self._text = ""
         self._outcomes: deque[str] = deque(maxlen=_SHOWN_OUTCOMES)
@@ -111,9 +110,9 @@ class RobotScreen:
     ) -> None:
         self._live.stop()
 
-    def attach(self, actor: RobotActor) -> None:
+    def attach(self, session: RobotSession) -> None:
         """Show this robot."""
-        self._actor = actor
+        self._session = session
 
     def phase(self, phase: Phase, text: str) -> None:
         """Show what is going on."""
@@ -122,8 +121,8 @@ class RobotScreen:
     def episode_ended(self, outcome: Outcome) -> None:
         """Show the outcome, and how punctual the loop was so far."""
         self._outcomes.append(outcome_line(outcome))
-        if self._actor is not None:
-            self._timing = timing_line(self._actor)
+        if self._session is not None:
+            self._timing = timing_line(self._session)
 
     def note(self, text: str) -> None:
         """Print above the panel."""
@@ -133,8 +132,8 @@ class RobotScreen:
         """Return the panel as it is now."""
         rows = Table.grid(padding=(0, 2))
         rows.add_row("", Text(f"{self._phase}: {self._text}", style=_STYLES.get(self._phase, "")))
-        if self._actor is not None:
-            for name, value in session_rows(self._actor, self._status):
+        if self._session is not None:
+            for name, value in session_rows(self._session, self._status):
                 rows.add_row(name, value)
         rows.add_row("timing", self._timing)
         for line in self._outcomes:
@@ -151,6 +150,9 @@ class RobotLog:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def attach(self, session: RobotSession) -> None:
+        """Lines say nothing about the session as a whole."""
 
     def phase(self, phase: Phase, text: str) -> None:
         """Say what matters, not every reset."""
@@ -174,9 +176,10 @@ def outcome_line(outcome: Outcome) -> str:
     parts = [
         f"episode {report.header.index}: {report.steps} steps, {ending.reason}, {success}",
         f"return {recorded.return_:.2f}",
-        f"policy {report.header.policy_version}",
     ]
-    if recorded.interventions:
+    if version := report.header.policy_version:
+        parts.append(f"policy {version}")
+    if version and recorded.interventions:
         parts.append(f"{recorded.interventions} take-overs")
     if recorded.safety_steps:
         parts.append(f"{recorded.safety_steps} steps limited")
@@ -187,26 +190,25 @@ def outcome_line(outcome: Outcome) -> str:
     return ", ".join(parts)
 
 
-def timing_line(actor: RobotActor) -> str:
+def timing_line(session: RobotSession) -> str:
     """Return how punctual the loop was."""
-    timing = actor.session.loop.timing.summary()
+    timing = session.loop.timing.summary()
     return (
         f"{timing.steps} steps, {timing.missed} deadlines missed ({timing.miss_rate:.2%}), jitter p50 "
         f"{timing.jitter_p50_ms:.2f} ms, p99 {timing.jitter_p99_ms:.2f} ms"
     )
 
 
-def session_rows(actor: RobotActor, status: Path) -> list[tuple[str, str]]:
+def session_rows(session: RobotSession, status: Path) -> list[tuple[str, str]]:
     """Return what is worth showing about a session, as names and values."""
-    session, limits = actor.session, actor.config.budget
-    used = session.use
+    used, limits = session.use, session.config.budget
 
     def of(value: float, limit: float | None, digits: int = 0) -> str:
         return f"{value:.{digits}f}" if limit is None else f"{value:.{digits}f} of {limit:g}"
 
     rows = [
         ("robot", f"{session.robot.robot.info.name}, {session.robot.state}, {session.control_hz:g} Hz"),
-        ("policy", f"version {actor.slot.version}"),
+        ("policy", "a person moves it" if session.slot is None else f"version {session.slot.version}"),
         (
             "budget",
             f"{of(used.minutes, limits.minutes, 1)} minutes, {of(used.episodes, limits.episodes)} episodes, "
