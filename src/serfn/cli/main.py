@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from serfn.cli.collect import collect
 from serfn.cli.data import DATA
+from serfn.cli.doctor import doctor
 from serfn.cli.evaluate import evaluate
 from serfn.cli.info import info
 from serfn.cli.parsing import Commands, parse
@@ -27,6 +28,7 @@ COMMANDS: Commands = {
     "train": train,
     "evaluate": evaluate,
     "report": report,
+    "doctor": doctor,
     "study": study,
     "info": info,
     "teacher": teacher,

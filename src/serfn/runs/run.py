@@ -20,6 +20,7 @@ from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.policies.bundle import save_bundle
+from serfn.reports.doctor import Rounds
 from serfn.rollout.rollouts import evaluation_result, rollout
 from serfn.rollout.simulations import Simulations
 from serfn.runs.demonstrations import write_findings
@@ -91,6 +92,7 @@ class Run:
         given = config.demos is not None
         self._rewards = RewardKind.of(episode.rewards for episode in demonstrations) if given else None
         self._latest: EvaluationResult | None = None
+        self._doctor = Rounds(folder, progress.note)
         self.session = TrainingSession(
             config,
             task,
@@ -208,6 +210,7 @@ class Run:
 
         collected = self.experience.collect(first_episode, episodes, len(envs), run)
         self._compare_rewards(collected)
+        self._doctor.look()
         return collected
 
     def _compare_rewards(self, episodes: Sequence[Episode]) -> None:

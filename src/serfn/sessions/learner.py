@@ -16,6 +16,7 @@ from serfn.core.config import load_config
 from serfn.core.errors import ConfigError
 from serfn.core.progress import SILENT, Progress
 from serfn.data.episode import Episode
+from serfn.reports.doctor import Rounds
 from serfn.runs.inputs import demonstrations_of_run
 from serfn.runs.log import RunLog, StageLog
 from serfn.sessions.experience import ExperienceFeed, StoredEpisode
@@ -73,6 +74,7 @@ class Learner:
         self._feed = ExperienceFeed(self.folder.experience)
         self._taken: list[tuple[str, int]] = []
         self._told_of_graphs = False
+        self._doctor = Rounds(folder, progress.note)
         task = self.folder.task()
         if not self.folder.config.is_file():
             raise ConfigError(f"the session in '{folder}' only evaluates; set up another one that learns")
@@ -135,6 +137,7 @@ class Learner:
         while True:
             found += self._feed.new()
             if len(found) >= episodes:
+                self._doctor.look()
                 self._taken += [(self._feed.name(stored), stored.number) for stored in found]
                 return [stored.episode for stored in found]
             if self._should_stop():
