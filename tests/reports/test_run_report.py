@@ -94,6 +94,23 @@ def test_page_is_self_contained_and_tells_the_story(tmp_path: Path) -> None:
     }
 
 
+def test_page_says_where_the_time_went(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [line("imitation", 2.0)])
+    status = json.loads((run / "status.json").read_text())
+    status["time"] = {
+        "evaluation/acting": {"seconds": 61.0, "share": 0.25},
+        "learning": {"seconds": 183.0, "share": 0.75},
+    }
+    (run / "status.json").write_text(json.dumps(status))
+    page = write_report(run).read_text()
+    learning = "<th scope='row'>of which learning</th><td>3.0 min (75%)</td>"
+    acting = "<th scope='row'>of which acting in evaluations</th><td>61 s (25%)</td>"
+    assert page.index(learning) < page.index(acting)
+    (run / "status.json").write_text(json.dumps({**status, "time": {"learning": 3}}))
+    with pytest.raises(DataError, match="expected seconds and share"):
+        write_report(run)
+
+
 @pytest.mark.parametrize(
     ("last", "outcome", "words"),
     [(4.0, "improved", "Improved"), (2.05, "within", "is within the interval"), (0.5, "worse", "Worse")],

@@ -72,6 +72,10 @@ def test_a_run_writes_its_folder(make_config: Callable[..., TrainConfig], tmp_pa
     record = load_run(folder)
     assert record.status["complete"] and record.status["robot_minutes"] == pytest.approx(6 * 8 / 10 / 60)
     assert set(record.status["seconds"]) == set(STAGES)
+    parts = {"learning", "simulation", "acting", "evaluation/simulation", "evaluation/acting"}
+    assert set(record.status["time"]) == parts | {"films", "records"}
+    assert sum(part["share"] for part in record.status["time"].values()) == pytest.approx(1.0, abs=1e-3)
+    assert all(part["seconds"] >= 0 for part in record.status["time"].values())
     assert [point.final for point in record.evaluations] == [False, True, True, False, False, False, True]
     assert [point.result.episodes for point in record.evaluations] == [3, 5, 5, 3, 3, 3, 5]
     assert [point.stage for point in record.evaluations[:2]] == ["imitation", "imitation"]
@@ -291,3 +295,12 @@ def test_time_on_the_robot_is_counted_apart_for_training_and_evaluation(
         assert minutes > 0
         assert status["evaluation_minutes"] == pytest.approx(minutes, abs=1e-3)
         assert status["robot_minutes"] > 0
+
+
+def test_a_resumed_run_knows_where_its_time_went(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    for resume in (False, True):
+        train(make_config(), tmp_path / "run", films=False, stages=("imitation",), resume=resume)
+        # The second time nothing is left to do.
+        assert "evaluation/acting" in load_run(tmp_path / "run").status["time"]

@@ -22,6 +22,7 @@ from serfn.reports.run_words import (
     results_table,
     score_row,
     stage_words,
+    time_rows,
     verdict_sentence,
     way_sentence,
     with_interval,
@@ -211,6 +212,7 @@ def _cost(record: RunRecord) -> str:
     order = sorted(seconds, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
     rows = [(stage_words(name), duration(float(seconds[name]))) for name in order]
     rows.append(("All computing", duration(sum(map(float, seconds.values())))))
+    rows += time_rows(record)
     rows.append(("Robot time of training", duration(60 * float(record.status.get("robot_minutes", 0.0)))))
     evaluated = sum(point.result.minutes for point in record.evaluations)
     rows.append(("Robot time of evaluation", duration(60 * evaluated)))

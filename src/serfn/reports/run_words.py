@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serfn.core.errors import DataError
 from serfn.core.words import number
 from serfn.reports.run_record import EvaluationPoint, RunRecord
 from serfn.reports.statistics import Interval, SummaryRow, paired_interval, summarize
@@ -13,6 +14,16 @@ _STAGE_WORDS = {
     "critic_warmup": "Critic warm-up",
     "offline": "Offline",
     "online": "Online",
+}
+
+_TIME_WORDS = {
+    "learning": "learning",
+    "simulation": "simulating online episodes",
+    "acting": "acting in online episodes",
+    "evaluation/simulation": "simulating evaluations",
+    "evaluation/acting": "acting in evaluations",
+    "films": "films",
+    "records": "logs",
 }
 
 
@@ -100,6 +111,24 @@ def way_sentence(record: RunRecord) -> str:
         f"{below} of {len(scores)} interim evaluations {verb} below imitation with the same {seeds} "
         f"seeds: {name} {number(level)} after imitation, at least {number(min(scores))} online."
     )
+
+
+def time_rows(record: RunRecord) -> list[tuple[str, str]]:
+    """Return what the computing was spent on, and each part's share; empty for runs that did not measure it.
+
+    Raises:
+        DataError: `status.json` has something else there.
+    """
+    parts = record.status.get("time", {})
+    try:
+        spent = {str(name): (float(part["seconds"]), float(part["share"])) for name, part in parts.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        path = record.folder / "status.json"
+        raise DataError(f"'{path}' has time {parts!r}; expected seconds and share of each part") from error
+    return [
+        (f"of which {_TIME_WORDS.get(name, readable(name))}", f"{duration(seconds)} ({share:.0%})")
+        for name, (seconds, share) in sorted(spent.items(), key=lambda item: -item[1][0])
+    ]
 
 
 def score_row(point: EvaluationPoint, record: RunRecord) -> SummaryRow:

@@ -140,6 +140,7 @@ class StageLog:
         control_hz: Control steps per second, for minutes of robot time.
         progress: Watches.
         name: Who speaks in an alarm; None is the stage at work.
+        extra: Returns what else belongs into the status.
     """
 
     def __init__(
@@ -149,8 +150,10 @@ class StageLog:
         control_hz: float,
         progress: Progress,
         name: str | None = None,
+        extra: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.log = log
+        self._extra = extra
         self._state = state
         self._control_hz = control_hz
         self._progress = progress
@@ -204,6 +207,7 @@ class StageLog:
 
     def write_status(self, complete: bool) -> None:
         """Write where the training stands."""
+        self.count_seconds()
         state = self._state()
         self.log.gates(state.gates)
         self.log.status(
@@ -215,6 +219,7 @@ class StageLog:
                 "evaluation_minutes": round(self.evaluation_minutes, 3),
                 "episodes": state.episodes,
                 "updates": state.updates,
+                **self._extra(),
             }
         )
 

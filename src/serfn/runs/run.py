@@ -30,6 +30,7 @@ from serfn.runs.inputs import fingerprint
 from serfn.runs.interrupt import deferred_interrupt
 from serfn.runs.log import RunLog, StageLog
 from serfn.runs.online_data import EXPERIENCE, OnlineData
+from serfn.runs.work_time import WorkTime
 from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.checkpoint import target
 from serfn.training.config import TrainConfig
@@ -87,7 +88,14 @@ class Run:
         self.log = RunLog(folder)
         self.experience = OnlineData(folder / EXPERIENCE, task, self._episode_seed)
         self._demonstrations = fingerprint(demonstrations)
-        self.stages = StageLog(self.log, lambda: self.state, task.control_hz, progress)
+        self.time = WorkTime()
+        self.stages = StageLog(
+            self.log,
+            lambda: self.state,
+            task.control_hz,
+            progress,
+            extra=lambda: {"time": self.time.summary()},
+        )
         # Demonstrations that a run collects itself have the rewards of its task.
         given = config.demos is not None
         self._rewards = RewardKind.of(episode.rewards for episode in demonstrations) if given else None
@@ -100,13 +108,17 @@ class Run:
             folder / "checkpoints",
             evaluate=self._evaluate,
             collect=self._collect,
-            report=self.stages.report,
+            report=self._report,
             started=self._started,
             finished=self._finished,
             note=progress.note,
             alarm=self.stages.alarm,
             should_stop=lambda: self._stop(),
-            extra_state=lambda: {"position": self.log.position(), "demonstrations": self._demonstrations},
+            extra_state=lambda: {
+                "position": self.log.position(),
+                "demonstrations": self._demonstrations,
+                "time": self.time.seconds,
+            },
             episodes=self.experience,
         )
         self._stop = lambda: False
@@ -124,8 +136,10 @@ class Run:
             return self._execute(stages, resuming)
 
     def _execute(self, stages: Sequence[StageName], resuming: bool) -> RunResult:
+        spent: dict[str, float] = {}
         if resuming:
             extra = self.session.resume()
+            spent = extra.get("time", spent)
             if extra.get("demonstrations", self._demonstrations) != self._demonstrations:
                 raise CheckpointError(
                     f"the demonstrations have changed since the checkpoint in '{self.folder}'; resume with "
@@ -138,6 +152,7 @@ class Run:
             self.progress.note(f"resumed in stage {self.state.stage} at update {self.state.step}")
         complete = False
         self.stages.begin()
+        self.time.begin(spent)
         try:
             with deferred_interrupt() as stop:
                 self._stop = stop
@@ -161,13 +176,14 @@ class Run:
         count = evaluation.episodes if final else evaluation.interim_episodes
         first = evaluation.seed + (0 if final else _INTERIM_SEED_OFFSET)
         self.progress.note(f"{stage}: evaluating {count} episodes")
-        recorded = rollout(
-            self.simulations.up_to(count),
-            actor,
-            seeds=range(first, first + count),
-            threads=self.simulations.threads,
-            policy_version=self.state.updates,
-        )
+        with self.time.spent_on("evaluation/simulation"):
+            recorded = rollout(
+                self.simulations.up_to(count),
+                self.time.acting(actor, "evaluation/acting"),
+                seeds=range(first, first + count),
+                threads=self.simulations.threads,
+                policy_version=self.state.updates,
+            )
         self._compare_rewards(recorded)
         result = evaluation_result(recorded, self.task.control_hz)
         self.log.evaluation(
@@ -187,7 +203,8 @@ class Run:
         self.stages.count_seconds()
         self.progress.advanced(stage, 0, {"score": result.mean_score})
         if final and stage == "imitation" and self.films:
-            self._film("imitation_before", "after imitation", actor)
+            with self.time.spent_on("films"):
+                self._film("imitation_before", "after imitation", actor)
             self.stages.count_seconds()
         return result
 
@@ -201,14 +218,15 @@ class Run:
         def run(seeds: Sequence[int]) -> list[Episode]:
             return rollout(
                 envs,
-                actor,
+                self.time.acting(actor, "acting"),
                 seeds=seeds,
                 threads=self.simulations.threads,
                 policy_version=self.state.updates,
                 record=self.experience.record,
             )
 
-        collected = self.experience.collect(first_episode, episodes, len(envs), run)
+        with self.time.spent_on("simulation"):
+            collected = self.experience.collect(first_episode, episodes, len(envs), run)
         self._compare_rewards(collected)
         self._doctor.look()
         return collected
@@ -226,6 +244,10 @@ class Run:
         write_findings(self.folder, findings)
         for finding in findings:
             self.progress.note(finding.text)
+
+    def _report(self, means: dict[str, float]) -> None:
+        with self.time.spent_on("records"):
+            self.stages.report(means)
 
     def _started(self, stage: StageName, updates: int) -> None:
         self._latest = None
