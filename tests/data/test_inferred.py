@@ -11,7 +11,7 @@ from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
 from serfn.data.formats.lerobot_write import LeRobotOptions, write_lerobot
 from serfn.data.formats.npz import save_npz
-from serfn.data.inferred import ends_by_success, success_by_rewards
+from serfn.data.inferred import infer_outcomes
 
 
 def episode(*rewards: float, success: bool | None = None, terminated: bool = True) -> Episode:
@@ -29,9 +29,10 @@ def episode(*rewards: float, success: bool | None = None, terminated: bool = Tru
 
 @pytest.mark.parametrize("low", [0.0, -1.0])
 def test_sparse_rewards_tell_success(low: float) -> None:
-    episodes, note = success_by_rewards([episode(low, low + 1), episode(low, low)])
-    assert [each.success for each in episodes] == [True, False]
-    assert note is not None and "1 of 2 episodes succeed" in note
+    episodes = [episode(low, low + 1), episode(low, low)]
+    inferred = infer_outcomes(episodes)
+    assert [inferred.tell(each).success for each in episodes] == [True, False]
+    assert "1 of 2 episodes succeed" in inferred.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -43,16 +44,19 @@ def test_sparse_rewards_tell_success(low: float) -> None:
     ],
 )
 def test_other_rewards_tell_nothing(episodes: list[Episode]) -> None:
-    assert success_by_rewards(episodes) == (tuple(episodes), None)
+    inferred = infer_outcomes(episodes)
+    assert inferred.notes == () and [inferred.tell(each) for each in episodes] == episodes
 
 
 def test_a_flag_at_every_end_does_not_end_what_is_unsolved() -> None:
     solved, unsolved = episode(0, 1, success=True), episode(0, 0, success=False)
-    episodes, note = ends_by_success([solved, unsolved])
-    assert [(each.terminated, each.truncated) for each in episodes] == [(True, False), (False, True)]
-    assert note is not None and "the 1 without success" in note
+    inferred = infer_outcomes([solved, unsolved], done_at_every_end=True)
+    told = [inferred.tell(each) for each in (solved, unsolved)]
+    assert [(each.terminated, each.truncated) for each in told] == [(True, False), (False, True)]
+    assert "the 1 without success" in inferred.notes[0]
     timed_out = episode(0, 0, success=False, terminated=False)
-    assert ends_by_success([solved, timed_out])[1] is None
+    assert infer_outcomes([solved, timed_out], done_at_every_end=True).notes == ()
+    assert infer_outcomes([solved, unsolved]).notes == ()
 
 
 @pytest.mark.parametrize("name", ["npz", "lerobot"])

@@ -17,6 +17,9 @@ from serfn.training.gate import GateDecision, Score, clearly_worse, decide
         ((2.0, 0.5), (2.0, 0.5), True, "not worse"),
         ((1.9, 0.5), (2.0, 0.5), False, "within the 95% interval"),
         ((1.0, 0.1), (2.0, 0.1), False, "outside the 95% interval"),
+        ((0.0, 0.0), (0.0, 0.0), False, "nothing to tell them apart by"),
+        ((1.0, 0.0), (1.0, 0.0), True, "not worse"),
+        ((0.0, 0.0), None, True, "first"),
     ],
 )
 def test_gate_promotes_unless_the_mean_is_lower(

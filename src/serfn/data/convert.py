@@ -13,7 +13,7 @@ import numpy as np
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.files import flush_to_disk, unused_path
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
-from serfn.data.datasets import open_source
+from serfn.data.datasets import open_source, with_outcomes
 from serfn.data.demonstrations import infer_action_spec
 from serfn.data.episode import Episode
 from serfn.data.formats.lerobot_write import LeRobotOptions, write_lerobot
@@ -120,7 +120,8 @@ def convert(
         raise ConfigError(f"'{target}' already exists; choose another name")
     if not target.parent.is_dir():
         raise ConfigError(f"'{target.parent}' is no folder; make it, or choose another name")
-    found = open_source(source, mapping)
+    bare = open_source(source, replace(mapping, images=()))
+    found = with_outcomes(open_source(source, mapping), bare)
     to = options.to or _format_of(target, found)
     bad: list[BadEpisode] = []
     if options.skip_bad:
@@ -145,7 +146,6 @@ def convert(
         lerobot = LeRobotOptions(fps=rate, images=options.images, robot_type=options.robot_type)
         episodes = write_lerobot(target, found.read(), lerobot, found.action_spec, count)
     else:
-        bare = open_source(source, replace(mapping, images=()))
         bare = bare.without_bad([]) if options.skip_bad else bare
         if options.resample_hz is not None:
             bare, _ = _resampled(*_with_rate(bare, options), options)

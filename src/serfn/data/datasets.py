@@ -17,7 +17,7 @@ from serfn.data.formats.lerobot import open_lerobot
 from serfn.data.formats.minari import METADATA, open_minari
 from serfn.data.formats.npz import load_npz, open_npz
 from serfn.data.formats.robomimic import open_robomimic
-from serfn.data.inferred import ends_by_success, success_by_rewards
+from serfn.data.inferred import infer_outcomes
 from serfn.data.mapping import GUESS_ALL, NameMapping
 from serfn.data.source import BadEpisode, EpisodeResult, EpisodeSource, FormatName, examine, left_out
 from serfn.data.store.store import EpisodeStore, is_store
@@ -25,6 +25,8 @@ from serfn.data.store.store import EpisodeStore, is_store
 _ZIP = b"PK"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MINARI_FILE = "main_data.hdf5"
+_DONE_AT_EVERY_END: FormatName = "robomimic"
+"""Format whose `dones` are commonly set at the last step of every demonstration, whatever happened."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +152,29 @@ def load_demonstrations(
     return _fitting(demonstrations, path, source.content, action_spec, obs_dim)
 
 
+def with_outcomes(source: EpisodeSource, look: EpisodeSource | None = None) -> EpisodeSource:
+    """Return the source with the outcomes that its rewards tell; each guess is among its notes.
+
+    Args:
+        source: Data set whose episodes are read one at a time.
+        look: The same without images, to look at all of them first; None reads the source itself.
+    """
+    seen = (look or source).read([])
+    inferred = infer_outcomes(seen, done_at_every_end=source.format == _DONE_AT_EVERY_END)
+
+    def results() -> Iterator[EpisodeResult]:
+        for result in source.results():
+            yield inferred.tell(result) if isinstance(result, Episode) else result
+
+    return replace(source, results=results, notes=(*source.notes, *inferred.notes))
+
+
 def _outcomes(
     episodes: tuple[Episode, ...], format_name: FormatName
 ) -> tuple[tuple[Episode, ...], tuple[str, ...]]:
     """Return the episodes with the outcomes that their rewards tell, and what was guessed."""
-    episodes, success = success_by_rewards(episodes)
-    # Its `dones` are commonly set at the last step of every demonstration, whatever happened.
-    episodes, ends = ends_by_success(episodes) if format_name == "robomimic" else (episodes, None)
-    return episodes, tuple(note for note in (success, ends) if note is not None)
+    inferred = infer_outcomes(episodes, done_at_every_end=format_name == _DONE_AT_EVERY_END)
+    return tuple(inferred.tell(episode) for episode in episodes), inferred.notes
 
 
 def _fitting(

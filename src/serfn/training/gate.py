@@ -1,9 +1,9 @@
 """The gate at the end of a stage: is the new policy allowed to replace the best one so far?
 
-Rule. A policy is promoted when its mean evaluation score is at least the best mean so far. A lower mean is
-never promoted, but the reason says whether the decrease lies within the noise of the two evaluations: with
-standard errors `s` of the means, a difference is within the interval when `|new - best| <= 1.96 *
-sqrt(s_new^2 + s_best^2)`.
+Rule. A policy is promoted when its mean evaluation score is at least the best mean so far, unless both are 0
+in every episode, where nothing tells them apart. A lower mean is never promoted, but the reason says whether
+the decrease lies within the noise of the two evaluations: with standard errors `s` of the means, a difference
+is within the interval when `|new - best| <= 1.96 * sqrt(s_new^2 + s_best^2)`.
 """
 
 from __future__ import annotations
@@ -90,6 +90,10 @@ def decide(stage: str, candidate: Score, best: Score | None) -> GateDecision:
     """
     if best is None:
         return GateDecision(stage, True, "first evaluated policy", candidate.mean, None)
+    if candidate == best and candidate.mean == candidate.standard_error == 0:
+        return GateDecision(
+            stage, False, "0 in every episode, as the best so far: nothing to tell them apart by", 0.0, 0.0
+        )
     difference = candidate.mean - best.mean
     noise = _noise(candidate, best)
     within = "within" if abs(difference) <= noise else "outside"

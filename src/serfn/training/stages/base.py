@@ -170,10 +170,15 @@ def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> N
     state = ctx.state
     with checkpoint_on_interrupt(ctx):
         result = evaluate(ctx.actor(acting), stage=state.stage, final=True)
-    if ctx.demonstrations.num_imitable_steps > 0 and result.success_rate == 0:
+    if ctx.demonstrations.num_imitable_steps > 0 and not result.success_rate:
+        told = (
+            "none of {} evaluation episodes does"
+            if result.success_rate == 0
+            else ("the environment tells it of none of {} evaluation episodes")
+        )
         ctx.hooks.alarm(
-            f"demonstrations succeed, none of {len(result.successes)} evaluation episodes does: look at the "
-            "time limit, success rule, control rate and plant of the environment, and at imitation's loss"
+            f"demonstrations succeed, {told.format(len(result.successes))}: look at the time limit, success "
+            "rule, control rate and plant of the environment, and at imitation's loss"
         )
     score = Score.of(result.scores)
     decision = decide(state.stage, score, state.best)
