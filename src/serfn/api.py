@@ -44,6 +44,7 @@ class Serfn:
         self.config = config
         self.folder = Path(folder)
         self._actor: BestOfNActor | None = None
+        self._prepared = False
 
     @classmethod
     def from_demonstrations(
@@ -121,15 +122,20 @@ class Serfn:
                 f"observation entry {place[-1]} is {observations[place]}; a policy acts on finite numbers: "
                 "leave the step out, or repeat the last observation"
             )
-        if observations.ndim == 1:
-            return self.actor.act(observations[None])[0]
-        return self.actor.act(observations)
+        if observations.ndim == 2:
+            return self.actor.act(observations)
+        if not self._prepared:
+            # Whoever asks for one chunk will ask again; without a graph PyTorch decides.
+            self.actor.prepare()
+            self._prepared = True
+        return self.actor.act(observations[None])[0]
 
     @property
     def actor(self) -> BestOfNActor:
         """The best policy, ready to act."""
         if self._actor is None:
             self._actor, _ = load_actor(self.folder)
+            self._prepared = False
         return self._actor
 
     def save(self, path: str | Path) -> None:

@@ -26,6 +26,7 @@ def test_five_lines(make_config: Callable[..., TrainConfig], demos: Path, tmp_pa
     assert learner.train(stages=["imitation"]).finals["imitation"].episodes == 50
     assert learner.evaluate(episodes=2).episodes == 2
     assert learner.act(np.zeros(2)).shape == (4, 2)
+    assert learner.actor.graph is not None
     assert learner.act(np.zeros((3, 2))).shape == (3, 4, 2)
     learner.save(tmp_path / "policy")
     assert load_bundle(tmp_path / "policy").spec.action.dim == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gymnasium
@@ -32,7 +33,7 @@ def test_one_episode_per_seed_in_order(random_actor) -> None:  # noqa: ANN001
     assert [episode.seed for episode in episodes] == [5, 6, 7, 8, 9]
     assert [episode.length for episode in episodes] == [3, 4, 5, 6, 7]
     assert [episode.success for episode in episodes] == [False, True, False, True, False]
-    assert random_actor.resets == [5, 7, 9]
+    assert random_actor.resets == [5]
 
 
 def test_actor_always_sees_the_same_batch_size(random_actor) -> None:  # noqa: ANN001
@@ -66,10 +67,32 @@ def test_time_limit_truncates(random_actor) -> None:  # noqa: ANN001
     assert (episode.length, episode.terminated, episode.truncated) == (20, False, True)
 
 
-def test_threads_do_not_change_the_result(random_actor) -> None:  # noqa: ANN001
+def test_threads_do_not_change_the_result(random_actor, monkeypatch) -> None:  # noqa: ANN001
     one = rollout(envs(3), random_actor, seeds=range(7))
-    many = rollout(envs(3), random_actor, seeds=range(7), threads=3)
-    assert same(one, many)
+    delays, step = np.random.default_rng(0), GuardedEnv.step
+
+    def late(env: GuardedEnv, action: np.ndarray) -> Any:
+        time.sleep(delays.uniform(0, 0.002))
+        return step(env, action)
+
+    monkeypatch.setattr(GuardedEnv, "step", late)
+    assert same(one, rollout(envs(3), random_actor, seeds=range(7), threads=3))
+
+
+def test_where_an_episode_ends_the_next_one_begins(random_actor) -> None:  # noqa: ANN001
+    """Lengths 7, 3, 4, 5 in chunks of 4 steps: the second environment runs three while the first runs one."""
+    rollout(envs(2), random_actor, seeds=[4, 0, 1, 2])
+    steps_before = [[int(row[0]) for row in batch] for batch in random_actor.batches]
+    assert steps_before == [[0, 0], [4, 0], [0, 4], [4, 4]]
+
+
+def test_the_first_episodes_do_not_depend_on_those_after_them(random_actor) -> None:  # noqa: ANN001
+    alone = rollout(envs(2), random_actor, seeds=[4, 0])
+    assert same(alone, rollout(envs(2), random_actor, seeds=[4, 0, 1, 2])[:2])
+
+
+def test_no_seeds_are_no_episodes(random_actor) -> None:  # noqa: ANN001
+    assert rollout(envs(2), random_actor, seeds=[]) == []
 
 
 def test_reused_environments_do_not_change_the_result(random_actor) -> None:  # noqa: ANN001
@@ -80,8 +103,9 @@ def test_reused_environments_do_not_change_the_result(random_actor) -> None:  # 
 
 def test_episodes_are_announced_in_order(random_actor) -> None:  # noqa: ANN001
     seen: list[int | None] = []
-    rollout(envs(2), random_actor, seeds=[3, 1, 2], on_episode=lambda episode: seen.append(episode.seed))
-    assert seen == [3, 1, 2]
+    # The first one is the longest.
+    rollout(envs(2), random_actor, seeds=[4, 0, 1], on_episode=lambda episode: seen.append(episode.seed))
+    assert seen == [4, 0, 1]
 
 
 @pytest.mark.parametrize("where", ["reward", "observation"])

@@ -65,12 +65,12 @@ def test_episodes_recorded_before_a_kill_are_used_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), online(tmp_path) as experience:
         robot = Robot(experience)
         robot.chunks_left = 3 * 3 + 1
-        experience.collect(0, 6, 2, robot.run)
+        experience.collect(0, 6, robot.run)
     with online(tmp_path) as experience:
         robot = Robot(experience)
-        collected = experience.collect(0, 6, 2, robot.run)
-        # The wave of episodes 2 and 3 is run as a whole, but only 3 is recorded again.
-        assert robot.ran == [102, 103, 104, 105]
+        collected = experience.collect(0, 6, robot.run)
+        # They depend on each other and are run as a whole, but only 3 and later ones are recorded again.
+        assert robot.ran == [100, 101, 102, 103, 104, 105]
         assert seeds_of(collected) == [100, 101, 102, 103, 104, 105]
         assert seeds_of(experience.load(1, 4)) == [100, 101, 102, 103]
         with pytest.raises(CheckpointError, match=r"after 7 online episodes.*lacks number 6"):

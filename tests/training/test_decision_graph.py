@@ -83,6 +83,13 @@ def test_other_numbers_of_observations_are_decided_without_the_graph() -> None:
     np.testing.assert_array_equal(actor.act(OBSERVATIONS), expected)
 
 
+def test_a_graph_is_made_for_many_decisions_only() -> None:
+    pytest.importorskip("onnxruntime")
+    actor = make_actor(POLICIES["flow"], 1)
+    assert actor.prepare_for(20, batch=2) is None and actor.graph is None
+    assert actor.prepare_for(2000, batch=2) is None and actor.graph is not None
+
+
 @pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("name", ["flow", "ensemble"])
 def test_an_actor_follows_the_training_of_its_policy(name: str, prepared: bool) -> None:

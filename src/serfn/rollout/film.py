@@ -57,8 +57,7 @@ class _Camera(Watcher):
 
 def rehearse(env: GuardedEnv, actor: ChunkActor, *, seed: int) -> Rehearsal:
     """Run one episode without rendering; `record_frames` with the same seed shows the same episode."""
-    run = EpisodeRun(env, seed)
-    run_together([run], actor, batch=1)
+    ((_, run),) = run_together([env], [seed], actor)
     return Rehearsal(run.steps, run.success)
 
 
@@ -86,7 +85,7 @@ def record_frames(
         length = rehearse(env, actor, seed=seed).length
     shown = set(np.linspace(0, length, count).round().astype(int).tolist())
     camera = _Camera(shown, rate_hz)
-    run_together([EpisodeRun(env, seed, [camera])], actor, batch=1)
+    list(run_together([env], [seed], actor, watchers=lambda number: [camera]))
     return camera.frames
 
 

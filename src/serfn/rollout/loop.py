@@ -6,7 +6,8 @@ An `EpisodeRun` is one episode of one environment. A chunk actor drives several 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -233,20 +234,31 @@ def run_alone(run: EpisodeRun, demonstrator: Demonstrator) -> None:
 
 
 def run_together(
-    runs: Sequence[EpisodeRun], actor: ChunkActor, *, batch: int, pool: Executor | None = None
-) -> None:
-    """Run episodes to their end, side by side; they meet at chunk boundaries.
+    envs: Sequence[GuardedEnv],
+    seeds: Sequence[int],
+    actor: ChunkActor,
+    *,
+    watchers: Callable[[int], Sequence[Watcher]] = lambda number: (),
+    pool: Executor | None = None,
+) -> Iterator[tuple[int, EpisodeRun]]:
+    """Run one episode per seed, side by side; where one ends, the next begins.
 
-    The actor always sees a batch of the same size: `act` is compiled or captured once, and an episode depends
-    on the seeds and the number of environments alone, never on the schedule of the threads.
+    They meet at chunk boundaries, where the actor decides for all of them and free environments take the next
+    seeds in their order. So an episode depends on the seeds and the number of environments alone, never on
+    the schedule of the threads. The actor always sees a batch of the same size: `act` is compiled or captured
+    once.
 
     Args:
-        runs: At least one episode.
-        actor: Gives chunks; it is reset with the first seed. Of each chunk `actor.n_action_steps` are
-            executed before it is asked again.
-        batch: Observations that the actor sees, at least as many as there are runs; episodes that are over
-            repeat their last observation, and missing ones that of the first.
+        envs: At least one environment; it stays open.
+        seeds: Seed of each episode; at least one.
+        actor: Gives chunks; it is reset once, with the first seed. Of each chunk `actor.n_action_steps` are
+            executed before it is asked again. Of environments without an episode it sees the last
+            observation; of those that never had one that of the first.
+        watchers: Returns the watchers of an episode by its place in `seeds`.
         pool: Steps the environments at the same time; None steps one after the other.
+
+    Yields:
+        Place in `seeds` and run of each episode, as they end.
 
     Raises:
         SerfnError: The actor executes no step or more than its chunks have, or returns actions that are not
@@ -259,15 +271,26 @@ def run_together(
             f"{actor.chunk_size}"
         )
     each = map if pool is None else pool.map
-    list(each(EpisodeRun.reset, runs))
-    for run in runs:
-        run.begin()
-    actor.reset(runs[0].seed)
-    while running := [index for index, run in enumerate(runs) if not run.over]:
-        latest = [run.observation for run in runs]
-        latest += [latest[0]] * (batch - len(latest))
-        chunks = actor.act(np.stack(latest))
+    ahead = deque(enumerate(seeds))
+    running: dict[int, tuple[int, EpisodeRun]] = {}
+    seen: dict[int, np.ndarray] = {}
+    actor.reset(seeds[0])
+    while ahead or running:
+        begun = []
+        for slot in (slot for slot in range(len(envs)) if slot not in running and ahead):
+            number, seed = ahead.popleft()
+            begun.append(EpisodeRun(envs[slot], seed, watchers(number)))
+            running[slot] = number, begun[-1]
+        list(each(EpisodeRun.reset, begun))
+        for run in begun:
+            run.begin()
+        seen |= {slot: run.observation for slot, (_, run) in running.items()}
+        chunks = actor.act(np.stack([seen.get(slot, seen[0]) for slot in range(len(envs))]))
         if not np.isfinite(chunks).all():
             raise SerfnError("the actor returned actions that are not finite; its policy has diverged")
-        planned = [chunks[index, :steps] for index in running]
-        list(each(EpisodeRun.execute, [runs[index] for index in running], planned))
+        planned = [chunks[slot, :steps] for slot in running]
+        list(each(EpisodeRun.execute, [run for _, run in running.values()], planned))
+        over = [slot for slot, (_, run) in running.items() if run.over]
+        for slot in sorted(over):
+            seen[slot] = running[slot][1].observation
+            yield running.pop(slot)

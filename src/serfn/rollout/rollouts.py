@@ -1,4 +1,4 @@
-"""Episodes of a chunk actor in several environments at once, in waves of one episode for each of them."""
+"""Episodes of a chunk actor in several environments at once; where one ends, the next begins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serfn.core.results import EvaluationResult
 from serfn.data.episode import Episode
 from serfn.data.episode import evaluation_result as summarise_episodes
 from serfn.rollout.guarded import GuardedEnv
-from serfn.rollout.loop import BeginRecording, ChunkJournal, EpisodeRun, Recorder, run_together
+from serfn.rollout.loop import BeginRecording, ChunkJournal, Recorder, run_together
 
 SCORE = "score"
 """Key of `info["episode_metrics"]` by which the task ranks policies; without it the return is the score."""
@@ -33,16 +33,14 @@ def rollout(
 
     Args:
         envs: Environments from `make_env`; as many episodes run side by side. They stay open.
-        actor: Gives chunks for a batch of `len(envs)` observations. It is reset before each wave with the
-            wave's first seed; finished environments repeat their last observation until the wave ends. Of
-            each chunk `actor.n_action_steps` are executed before it is asked again.
+        actor: Gives chunks for a batch of `len(envs)` observations, as `run_together` says.
         seeds: Seed of each episode's environment.
-        on_episode: Called with each episode once its wave is over, in the order of the seeds.
+        on_episode: Called with each episode once it and those before it are over.
         threads: Environments stepped at the same time (MuJoCo releases the interpreter lock).
         policy_version: Recorded with every episode.
         record: Begins a recording in an experience store; None records nothing of that episode. Every chunk
-            is journalled before the next one starts, and the episodes of a wave are committed when it is
-            over, in the order of the seeds.
+            is journalled before the next one starts, and an episode is committed once it and those before it
+            are over.
 
     Raises:
         SerfnError: No environments, an actor that executes no step or more than its chunks have, or actions
@@ -50,22 +48,26 @@ def rollout(
     """
     if not envs:
         raise SerfnError("rollout got no environments; make at least one")
+    recorders = [Recorder(policy_version) for _ in seeds]
+    journals = [] if record is None else [ChunkJournal(record, policy_version) for _ in seeds]
+    ended: dict[int, Episode] = {}
     episodes: list[Episode] = []
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-        for start in range(0, len(seeds), len(envs)):
-            recorders, journals, runs = [], [], []
-            for env, seed in zip(envs, seeds[start : start + len(envs)], strict=False):
-                recorders.append(Recorder(policy_version))
-                journals.append([] if record is None else [ChunkJournal(record, policy_version)])
-                runs.append(EpisodeRun(env, seed, [recorders[-1], *journals[-1]]))
-            run_together(runs, actor, batch=len(envs), pool=pool)
-            for journal in (journal for own in journals for journal in own):
-                journal.commit()
-            wave = [recorder.episode(run) for recorder, run in zip(recorders, runs, strict=True)]
-            episodes.extend(wave)
-            if on_episode is not None:
-                for episode in wave:
-                    on_episode(episode)
+        runs = run_together(
+            envs,
+            seeds,
+            actor,
+            watchers=lambda number: [recorders[number], *journals[number : number + 1]],
+            pool=pool,
+        )
+        for number, run in runs if seeds else ():
+            ended[number] = recorders[number].episode(run)
+            while (next_in_order := len(episodes)) in ended:
+                for journal in journals[next_in_order : next_in_order + 1]:
+                    journal.commit()
+                episodes.append(ended.pop(next_in_order))
+                if on_episode is not None:
+                    on_episode(episodes[-1])
     if any(env.tells_success for env in envs):
         # Before the first success a key that is there only when true was not known to exist.
         return [

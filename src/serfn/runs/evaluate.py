@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -79,6 +80,8 @@ def evaluate(
         side = simulations.side
         for finding in settle(compare(Side.of_task("the policy", actor.task), side, "evaluate")):
             progress.note(finding.text)
+        if note := prepare_for(actor, episodes, simulations):
+            progress.note(note)
         recorded = rollout(
             simulations.up_to(episodes),
             actor,
@@ -92,6 +95,13 @@ def evaluate(
     result = evaluation_result(recorded, side.control_hz or actor.task.control_hz)
     progress.stage_finished(PART, {"score": result.mean_score})
     return result
+
+
+def prepare_for(actor: BestOfNActor, episodes: int, simulations: Simulations) -> str | None:
+    """Prepare an actor for a rollout that is long enough to gain by it; return why it could not be."""
+    together = len(simulations.up_to(episodes))
+    chunks = math.ceil(simulations.task.max_episode_steps / actor.n_action_steps)
+    return actor.prepare_for(math.ceil(episodes / together) * chunks, together)
 
 
 def worker_threads() -> int:

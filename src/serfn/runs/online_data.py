@@ -72,27 +72,21 @@ class OnlineData:
         """Begin to record an episode, unless it is there already."""
         return None if start.seed in self._complete else self._open_writer().record(start)
 
-    def collect(
-        self, first: int, count: int, together: int, run: Callable[[Sequence[int]], list[Episode]]
-    ) -> list[Episode]:
-        """Return episodes `first` to `first + count - 1` of the run; those that are stored are not run.
+    def collect(self, first: int, count: int, run: Callable[[Sequence[int]], list[Episode]]) -> list[Episode]:
+        """Return episodes `first` to `first + count - 1` of the run; those that are stored are not recorded.
 
         Args:
             first: Number of the first episode.
             count: How many.
-            together: Episodes that are run side by side. As one depends on the others, by the noise of the
-                policy, such a wave is run as a whole if one of them is missing.
-            run: Runs the episodes of these seeds.
+            run: Runs the episodes of these seeds. As one depends on the others, by the noise of the policy,
+                all are run if one of them is missing.
         """
-        episodes: list[Episode] = []
-        for start in range(first, first + count, together):
-            seeds = [self._seed(number) for number in range(start, min(start + together, first + count))]
-            if any(seed not in self._complete for seed in seeds):
-                run(seeds)
-                self._look()
-                self._set_aside(seeds)
-            episodes += [self._episode(seed) for seed in seeds]
-        return episodes
+        seeds = [self._seed(number) for number in range(first, first + count)]
+        if any(seed not in self._complete for seed in seeds):
+            run(seeds)
+            self._look()
+            self._set_aside(seeds)
+        return [self._episode(seed) for seed in seeds]
 
     def keep(self, index: int, episodes: Sequence[Episode]) -> None:
         """Do nothing: the episodes of a round are in the store since they were executed."""

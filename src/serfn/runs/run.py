@@ -24,7 +24,7 @@ from serfn.reports.doctor import Rounds
 from serfn.rollout.rollouts import evaluation_result, rollout
 from serfn.rollout.simulations import Simulations
 from serfn.runs.demonstrations import write_findings
-from serfn.runs.evaluate import load_actor
+from serfn.runs.evaluate import load_actor, prepare_for
 from serfn.runs.films import add_films
 from serfn.runs.inputs import fingerprint
 from serfn.runs.interrupt import deferred_interrupt
@@ -100,6 +100,7 @@ class Run:
         given = config.demos is not None
         self._rewards = RewardKind.of(episode.rewards for episode in demonstrations) if given else None
         self._latest: EvaluationResult | None = None
+        self._told_of_graphs = False
         self._doctor = Rounds(folder, progress.note)
         self.session = TrainingSession(
             config,
@@ -179,7 +180,7 @@ class Run:
         with self.time.spent_on("evaluation/simulation"):
             recorded = rollout(
                 self.simulations.up_to(count),
-                self.time.acting(actor, "evaluation/acting"),
+                self._prepared(actor, count, "evaluation/acting"),
                 seeds=range(first, first + count),
                 threads=self.simulations.threads,
                 policy_version=self.state.updates,
@@ -218,7 +219,7 @@ class Run:
         def run(seeds: Sequence[int]) -> list[Episode]:
             return rollout(
                 envs,
-                self.time.acting(actor, "acting"),
+                self._prepared(actor, episodes, "acting"),
                 seeds=seeds,
                 threads=self.simulations.threads,
                 policy_version=self.state.updates,
@@ -226,10 +227,19 @@ class Run:
             )
 
         with self.time.spent_on("simulation"):
-            collected = self.experience.collect(first_episode, episodes, len(envs), run)
+            collected = self.experience.collect(first_episode, episodes, run)
         self._compare_rewards(collected)
         self._doctor.look()
         return collected
+
+    def _prepared(self, actor: BestOfNActor, episodes: int, part: str) -> ChunkActor:
+        """Return the actor as fast as it gets for so many episodes, timed; say once what keeps it slow."""
+        with self.time.spent_on(part):
+            note = prepare_for(actor, episodes, self.simulations)
+        if note is not None and not self._told_of_graphs:
+            self._told_of_graphs = True
+            self.progress.note(note)
+        return self.time.acting(actor, part)
 
     def _compare_rewards(self, episodes: Sequence[Episode]) -> None:
         """Say, once, whether rewards of the environment are of another kind than demonstrated ones."""

@@ -97,9 +97,7 @@ def probe_modes(actor: ChunkActor, config: TrainConfig, probe: ModeProbe) -> dic
     plant = config.plant if probe.plant is None else probe.plant
     simulations = Simulations(config.env, plant, config.env_options, count=config.evaluation.simulations)
     try:
-        episodes = rollout(
-            simulations.up_to(probe.episodes), _Varied(actor), seeds=[probe.seed] * probe.episodes
-        )
+        episodes = rollout(simulations.up_to(probe.episodes), actor, seeds=[probe.seed] * probe.episodes)
     finally:
         simulations.close()
     solved = [episode for episode in episodes if episode.success is not False]
@@ -115,29 +113,6 @@ def probe_modes(actor: ChunkActor, config: TrainConfig, probe: ModeProbe) -> dic
         "failed": len(episodes) - len(solved),
         "paths": [_path(episode, probe.plane) for episode in shown if probe.plane is not None],
     }
-
-
-class _Varied:
-    """An actor that draws new noise in every wave, although all waves have the same seed."""
-
-    def __init__(self, actor: ChunkActor) -> None:
-        self._actor = actor
-        self._waves = 0
-
-    @property
-    def chunk_size(self) -> int:
-        return self._actor.chunk_size
-
-    @property
-    def n_action_steps(self) -> int:
-        return self._actor.n_action_steps
-
-    def reset(self, seed: int) -> None:
-        self._actor.reset(seed + self._waves)
-        self._waves += 1
-
-    def act(self, observations: np.ndarray) -> np.ndarray:
-        return self._actor.act(observations)
 
 
 def _path(episode: Episode, plane: tuple[int, int]) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from serfn.policies.base import ChunkPolicy
 from serfn.training.decision_graph import DecisionGraph, GraphError
 from serfn.training.losses import best_of
 
+_WORTH_A_GRAPH = 300
+"""Decisions for which a graph is exported. With the policies of the flagship tasks 120 to 190 pay for it."""
+
 
 @dataclass(frozen=True)
 class ActingConfig:
@@ -151,6 +154,16 @@ class BestOfNActor:
         except GraphError as error:
             return str(error)
         return None
+
+    def prepare_for(self, decisions: int, batch: int) -> str | None:
+        """Prepare if so many decisions for `batch` observations are ahead that it saves time.
+
+        The number alone decides, so that equal runs act by the same arithmetic.
+
+        Returns:
+            None, or why there is no graph although it would pay.
+        """
+        return self.prepare(batch) if decisions >= _WORTH_A_GRAPH else None
 
     @property
     def graph(self) -> bytes | None:
