@@ -43,7 +43,7 @@ def serfn(environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
     """Start `serfn` in a process of its own."""
 
     def start(*words: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from serfn.cli.main import entry_point; entry_point()"]
+        command = [sys.executable, "-c", "from serfn.cli.entry import entry_point; entry_point()"]
         return subprocess.Popen(
             [*command, *map(str, words)],
             env=environment,

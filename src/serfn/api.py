@@ -13,13 +13,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from serfn.core.config import changed
 from serfn.core.errors import ConfigError, DataError
 from serfn.core.progress import SILENT, Progress
 from serfn.core.results import EvaluationResult
@@ -63,13 +63,14 @@ class Serfn:
             env: Gymnasium id.
             budget: How much work, see `serfn.runs.presets.preset_for_environment`.
             folder: Run folder.
-            **options: Fields of `TrainConfig` that shall differ from the preset.
+            **options: Fields of `TrainConfig` that shall differ from the preset; a mapping changes single
+                options of a nested one, such as `imitation={"steps": 500}`.
 
         Raises:
             DataError: The demonstrations cannot be read.
         """
         settings = preset_for_environment(env, budget, Path(demos))
-        return cls(dataclasses.replace(settings, **options), folder)
+        return cls(changed(settings, options), folder)
 
     @classmethod
     def from_task(cls, task: str, budget: Budget = "demo", *, folder: str | Path = "runs/serfn") -> Serfn:

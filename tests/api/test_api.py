@@ -56,3 +56,17 @@ def test_an_observation_that_is_no_number_is_refused(tmp_path: Path, robot_run: 
     observation[2] = np.nan
     with pytest.raises(DataError, match="observation entry 2 is nan"):
         learner.act(observation)
+
+
+def test_single_options_of_a_nested_configuration_are_changed_strictly(
+    demos: Path, make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    env = make_config().env
+    plain = Serfn.from_demonstrations(demos, env=env).config
+    config = Serfn.from_demonstrations(demos, env=env, imitation={"steps": 5}, seed=3).config
+    assert (config.imitation.steps, config.seed) == (5, 3)
+    assert config.imitation.batch_size == plain.imitation.batch_size
+    with pytest.raises(ConfigError, match="stepz"):
+        Serfn.from_demonstrations(demos, env=env, imitation={"stepz": 5})
+    with pytest.raises(ConfigError, match="imitation"):
+        Serfn.from_demonstrations(demos, env=env, imitation=5)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -168,3 +169,20 @@ def test_the_screen_shows_what_a_person_must_know(robot_run: Path, tmp_path: Pat
     for words in ("joint0.pos", "take-overs", "policy 1", "jitter p50", "space", "episode 0: 12 steps"):
         assert words in shown
     assert outcome_line(outcome).startswith("episode 0: 12 steps, time_limit, ")
+
+
+def test_a_resumed_session_takes_a_larger_budget_and_no_other_robot(
+    session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Path(shutil.copytree(session, tmp_path / "session"))
+    folder = RobotFolder(own)
+    before = folder.robot_config().budget.episodes
+    assert before is not None
+    for option in (("--robot", "fake"), ("--learn", "inline"), ("--reset", "none"), ("--set", "seed=3")):
+        assert main(["robot", "run", "--out", str(own), "--resume", *option]) == 2
+        error = capsys.readouterr().err
+        assert "goes on with its own configuration" in error and option[0] in error
+    more = ["robot", "run", "--out", str(own), "--resume", "--episodes", str(before + 1)]
+    assert main(more) == 0
+    assert folder.robot_config().budget.episodes == before + 1
+    assert len(EpisodeStore(folder.store("robot"))) == before + 1

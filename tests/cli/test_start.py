@@ -21,7 +21,7 @@ def test_parts_of_the_working_directory_are_found(tmp_path: Path) -> None:
     (tmp_path / "bench_arm.py").write_text(
         "from serfn.robot.adapters.fake import FakeRobot\n\nclass Arm(FakeRobot):\n    pass\n"
     )
-    program = "import sys; from serfn.cli.main import entry_point; sys.path.remove(''); entry_point()"
+    program = "import sys; from serfn.cli.entry import entry_point; sys.path.remove(''); entry_point()"
     words = ["robot", "limits", "--robot", "bench_arm:Arm"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from serfn.cli.collect import collect
 from serfn.cli.data import DATA
 from serfn.cli.doctor import doctor
+from serfn.cli.entry import INTERRUPTED
 from serfn.cli.evaluate import evaluate
 from serfn.cli.info import info
 from serfn.cli.parsing import Commands, parse
@@ -20,7 +21,6 @@ from serfn.cli.train import train
 from serfn.core.errors import SerfnError
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 COMMANDS: Commands = {
@@ -68,16 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The argument parser has printed its help.
         return end.code if isinstance(end.code, int) else BAD_INPUT
     return 0
-
-
-def entry_point() -> None:
-    """Run the command of this process.
-
-    Parts of one's own are named `package.module:Class`; those of the working directory are found as by
-    `python -m`.
-    """
-    sys.path.insert(0, os.getcwd())
-    sys.exit(main())
 
 
 def _fail(message: str) -> int:

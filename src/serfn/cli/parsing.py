@@ -85,6 +85,8 @@ def usage_sentence(text: str) -> str:
     start = 2 if 1 in rules else 1
     end = next((number for number in rules if number >= start), len(lines))
     message = " ".join(" ".join(lines[start:end]).split()).partition(" Got errors:")[0].rstrip(".")
+    # An option that may be left out has None among its values, which nobody writes.
+    message = re.sub(r"(\()'None', |, 'None'", r"\1", message)
     hints = " ".join(lines[end:])
     if meant := re.search(r"Perhaps you meant:\s+(--[\w-]+)", hints):
         return f"{message} (did you mean {meant[1]}?)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import tyro
 from rich.console import Console
 
-from serfn.cli.options import optional
+from serfn.cli.options import optional, refuse_on_resume
 from serfn.cli.overrides import override
 from serfn.cli.progress import make_progress
 from serfn.core.config import load_config
@@ -28,8 +28,8 @@ Assignments = Annotated[
 
 def train(
     *,
-    task: str = "cube",
-    budget: Literal["smoke", "demo", "full"] = "demo",
+    task: Annotated[str | None, optional("NAME", "cube")] = None,
+    budget: Annotated[Literal["smoke", "demo", "full"] | None, optional("{smoke,demo,full}", "demo")] = None,
     out: Annotated[Path | None, optional("FOLDER", "a new one below runs/")] = None,
     seed: Annotated[int | None, optional("INT", "0")] = None,
     stages: Annotated[str | None, optional("NAMES", "all four")] = None,
@@ -71,8 +71,13 @@ def train(
     if resume is not None:
         if out is not None and out != resume:
             raise ConfigError(f"--resume {resume} continues in its folder; leave out --out {out}")
+        ignored = {"task": task, "budget": budget, "env": env, "config": config}
+        refuse_on_resume(f"run '{resume}'", ignored)
         settings, folder = stored_config(resume), resume
     else:
+        if task is not None and env is not None:
+            raise ConfigError(f"--task {task} and --env {env} exclude each other; give one of them")
+        task, budget = task or "cube", budget or "demo"
         settings = _chosen(task, budget, env, config, demos)
         label = (task if env is None else env).rpartition(":")[2].replace("/", "-")
         folder = out or Path("runs") / f"{label}-{budget}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -89,7 +94,10 @@ def train(
             names = cast(Any, None if stages is None else tuple(name.strip() for name in stages.split(",")))
             run_training(settings, folder, resume=resume is not None, stages=names, progress=progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"resume with: serfn train --resume {folder}") from None
+        begun = (folder / "config.json").is_file()
+        raise KeyboardInterrupt(
+            f"resume with: serfn train --resume {folder}" if begun else "nothing was begun"
+        ) from None
     print_run(console, load_run(folder))
     plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
     if installed("report"):

@@ -89,6 +89,32 @@ def from_dict(cls: type[ConfigT], mapping: Mapping[str, Any], path: str = "") ->
         raise ConfigError(f"{prefix}{error}") from error
 
 
+def changed(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
+    """Return `config` with some options replaced, checked as strictly as a configuration file.
+
+    Args:
+        config: Nested frozen dataclasses.
+        changes: New values by option; a mapping changes single options of a nested configuration, unless its
+            `type` names another part, which is then built of the mapping alone.
+
+    Raises:
+        ConfigError: An unknown option or a value of the wrong type.
+    """
+    return from_dict(type(config), _merged(to_dict(config), changes))
+
+
+def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(tree)
+    for name, value in changes.items():
+        below = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            keeps = value.get("type", below.get("type")) == below.get("type")
+            merged[name] = _merged(below if keeps else {}, value)
+        else:
+            merged[name] = _plain(value)
+    return merged
+
+
 def load_config(cls: type[ConfigT], path: str | Path) -> ConfigT:
     """Read the dataclass `cls` from a `.toml` or `.json` file.
 

@@ -82,7 +82,7 @@ def train(
         KeyboardInterrupt: The user stopped the run; it can be resumed.
     """
     chosen: Sequence[StageName] = STAGES if stages is None else stages
-    make_stages(config, chosen)
+    chosen = tuple(stage.name for stage in make_stages(config, chosen))
     folder = Path(run_dir)
     simulations = Simulations(
         config.env,
@@ -119,6 +119,11 @@ def train(
                 findings = (*findings, Finding("bad episodes", f"demonstrations: {given.left_out}"))
             make_demonstration_replay(config, task, given.episodes)
         begun = (folder / CONFIG_FILE).exists()
+        if chosen[0] != STAGES[0] and target(folder / "checkpoints", "last") is None:
+            raise ConfigError(
+                f"stage {chosen[0]} goes on from what imitation has learnt, and '{folder}' has no "
+                "checkpoint; begin with imitation, or resume a run that has it"
+            )
         resuming = _open_folder(folder, config, resume)
         if begun and not resuming:
             progress.note(f"'{folder}' was stopped before its first checkpoint: it starts from the beginning")

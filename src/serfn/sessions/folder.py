@@ -101,6 +101,22 @@ class RobotFolder:
         SESSION.check_folder(self.path)
         return load_config(RobotRunConfig, self.robot)
 
+    def extend(self, *, episodes: int | None = None, minutes: float | None = None) -> None:
+        """Give the session another budget of episodes or minutes; None leaves it.
+
+        Raises:
+            ConfigError: A limit is not positive.
+        """
+        given = {"episodes": episodes, "minutes": minutes}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if not changes:
+            return
+        config = self.robot_config()
+        budget = dataclasses.replace(config.budget, **changes)
+        write_atomically(
+            self.robot, json.dumps(to_dict(dataclasses.replace(config, budget=budget)), indent=1)
+        )
+
     def store(self, name: str) -> Path:
         """Return the folder of the experience of one robot.
 

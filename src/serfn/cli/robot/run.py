@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from serfn.cli.options import optional
+from serfn.cli.options import optional, refuse_on_resume
 from serfn.cli.overrides import override
 from serfn.cli.progress import make_progress
 from serfn.cli.robot.terminal import SWITCH_S, at_terminal, person_at_keys, session_watcher
@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 
 Positional = tyro.conf.Positional
 Learn = Literal["none", "inline", "process", "elsewhere"]
+Reset = Literal["scene", "person", "none"]
 
 
 def run(
     *,
     policy: Annotated[Path | None, optional("FOLDER", "needed unless --resume")] = None,
-    robot: str = "simulated:cube",
+    robot: Annotated[str | None, optional("NAME", "simulated:cube")] = None,
     out: Annotated[Path | None, optional("FOLDER", "a new one below runs/")] = None,
     limits: Annotated[Path | None, optional("FILE", "a simulation's own bounds")] = None,
-    learn: Learn = "process",
+    learn: Annotated[Learn | None, optional("{none,inline,process,elsewhere}", "process")] = None,
     episodes: Annotated[int | None, optional("INT", "no limit")] = None,
     minutes: Annotated[float | None, optional("FLOAT", "no limit")] = None,
-    reset: Literal["scene", "person", "none"] = "scene",
+    reset: Annotated[Reset | None, optional("{scene,person,none}", "scene")] = None,
     reward: Annotated[str | None, optional("NAME", "the robot's own, or people")] = None,
     workspace: Annotated[str | None, optional("MODULE:FUNCTION", "the limits alone")] = None,
     teleop: str = "keyboard",
@@ -60,8 +61,8 @@ def run(
         limits: Limits file of the robot, see 'serfn robot limits'; needed for whatever is not a simulation.
         learn: Where the learner runs: nowhere, in turns with the robot, in a second process beside it, or
             elsewhere (see 'serfn robot learn').
-        episodes: Budget of episodes of the whole session.
-        minutes: Budget of robot time of the whole session, in minutes.
+        episodes: Budget of episodes of the whole session; with --resume, the new one.
+        minutes: Budget of robot time of the whole session, in minutes; with --resume, the new one.
         reset: Who puts the scene back between episodes.
         reward: Judge of each step: a registered one, or package.module:Class or function.
         workspace: package.module:function that brings wanted positions into the task's workspace.
@@ -135,7 +136,7 @@ def _session(
     resume: bool,
     confirmed: bool,
     given: dict[str, Any],
-    amounts: tuple[Learn, int | None, float | None],
+    amounts: tuple[Learn | None, int | None, float | None],
     assignments: tuple[str, ...],
 ) -> tuple[RobotFolder, Robot]:
     """Return the session's folder, set up if it is new, and its robot, not connected."""
@@ -145,8 +146,12 @@ def _session(
     if resume:
         if out is None:
             raise ConfigError("--resume needs the session; name its folder with --out")
+        place, episodes, minutes = amounts
+        ignored = {**given, "policy": policy, "config": config, "learn": place, "set": assignments}
+        refuse_on_resume(f"session '{out}'", ignored)
         folder = RobotFolder(out)
         folder.task()
+        folder.extend(episodes=episodes, minutes=minutes)
         return folder, _robot(folder.robot_config(), confirmed)
     if policy is None:
         raise ConfigError("what shall act? name the folder of a training run with --policy")
@@ -159,13 +164,14 @@ def _session(
     return create(path, policy, settings), device
 
 
-def _chosen(given: dict[str, Any], amounts: tuple[Learn, int | None, float | None]) -> RobotRunConfig:
+def _chosen(given: dict[str, Any], amounts: tuple[Learn | None, int | None, float | None]) -> RobotRunConfig:
     from serfn.robot.budget import InteractionBudget
     from serfn.sessions.config import LearningConfig, RobotRunConfig
 
     place, episodes, minutes = amounts
     budget = InteractionBudget(episodes=episodes, minutes=minutes)
-    return RobotRunConfig(**given, learning=LearningConfig(place=place), budget=budget)
+    told = {name: value for name, value in given.items() if value is not None}
+    return RobotRunConfig(**told, learning=LearningConfig(place=place or "process"), budget=budget)
 
 
 def _robot(settings: RobotRunConfig, confirmed: bool) -> Robot:
