@@ -150,7 +150,10 @@ def load_actor(
     agent = make_agent(config, task)
     agent.load_state_dict(tree["agent"])
     trained = {stage.name: stage.acting for stage in make_stages(config)}[tree["state"]["stage"]]
-    acting = (trained or config.imitation.acting).changed(candidates, temperature, n_action_steps)
+    found = tree["state"]["data"].get("candidates")
+    acting = (
+        (trained or config.imitation.acting).changed(found).changed(candidates, temperature, n_action_steps)
+    )
     critic: ChunkCritic | None = agent.critic if acting.candidates > 1 else None
     return BestOfNActor(agent.policy, critic, task, acting), config
 

@@ -251,6 +251,7 @@ def session_config(trained: TrainConfig, policy: Path, config: RobotRunConfig) -
         episodes_per_round=learning.episodes_per_round,
         updates_per_round=learning.episodes_per_round * learning.updates_per_episode,
         policy_delay_rounds=learning.policy_delay_rounds,
+        critic_chooses="always",
         evaluate_every=0,
         acting=acting,
     )

@@ -169,7 +169,8 @@ def _run_stage(stage: Stage, ctx: StageContext) -> None:
 def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> None:
     state = ctx.state
     with checkpoint_on_interrupt(ctx):
-        result = evaluate(ctx.actor(acting), stage=state.stage, final=True)
+        chosen = acting.changed(candidates=state.data.candidates)
+        result = evaluate(ctx.actor(chosen), stage=state.stage, final=True)
     if ctx.demonstrations.num_imitable_steps > 0 and not result.success_rate:
         told = (
             "none of {} evaluation episodes does"
@@ -183,7 +184,7 @@ def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> N
     score = Score.of(result.scores)
     decision = decide(state.stage, score, state.best)
     state.gates.append(decision)
-    state.data = StageState(concluded=True)
+    state.data = StageState(concluded=True, candidates=state.data.candidates)
     if decision.promoted:
         state.best = score
         ctx.best_policy = ctx.agent.policy_state()

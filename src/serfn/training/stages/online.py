@@ -13,6 +13,7 @@ from serfn.core.errors import ConfigError
 from serfn.core.words import number
 from serfn.data.episode import Episode
 from serfn.training.acting import ActingConfig
+from serfn.training.evidence import Trial, gain_of_choice, scores_of, share_of_choice
 from serfn.training.gate import Score, clearly_worse
 from serfn.training.improvements.base import ImprovementConfig
 from serfn.training.improvements.regularized import RegularizedConfig
@@ -28,7 +29,7 @@ from serfn.training.stages.base import (
     run_updates,
     scheduled_rate,
 )
-from serfn.training.stages.context import StageContext
+from serfn.training.stages.context import Collect, StageContext
 from serfn.training.stages.state import OnlineState, StageName
 
 _FAILURE_ROUNDS = 2
@@ -97,6 +98,9 @@ class OnlineConfig:
             the `round`'s start, which collected the latest episodes. The first bounds how far it gets in all;
             the second how far it gets from where the critic has just been told the truth.
         acting: How the policy acts when it is evaluated and when it is used.
+        critic_chooses: Whether it always acts with `acting.candidates`, or `by_evidence`: a part of every
+            round is collected with one sample, and what earns more there acts and gets more episodes. Where
+            demonstrations come from another system than the robot the critic's choice may be worth nothing.
         collecting: How it acts while it collects episodes, for example at a higher temperature to explore;
             None is `acting`.
         alarms: When to return to an earlier policy.
@@ -124,6 +128,7 @@ class OnlineConfig:
     improvement: ImprovementConfig = field(default_factory=RegularizedConfig)
     reference: Literal["stage", "round"] = "stage"
     acting: ActingConfig = field(default_factory=ActingConfig)
+    critic_chooses: Literal["always", "by_evidence"] = "always"
     collecting: ActingConfig | None = None
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
 
@@ -154,8 +159,12 @@ class Online(Stage):
 
     @property
     def acting(self) -> ActingConfig:
-        """Best of N under the critic."""
+        """Best of N under the critic, unless the state says otherwise."""
         return self.config.acting
+
+    @property
+    def _by_evidence(self) -> bool:
+        return self.config.critic_chooses == "by_evidence" and self.config.acting.candidates > 1
 
     @property
     def total_updates(self) -> int:
@@ -173,6 +182,8 @@ class Online(Stage):
         ctx.agent.freeze_reference(self.config.improvement.initial_coefficient)
         agent = ctx.agent
         ctx.state.data = OnlineState(
+            candidates=1 if self._by_evidence else None,
+            best_candidates=1 if self._by_evidence else None,
             sound_policy=agent.policy_state(),
             best_policy=agent.policy_state(),
             best_critic=agent.critic_state(),
@@ -210,7 +221,7 @@ class Online(Stage):
         if ctx.collect is None:
             raise ConfigError("the online stage needs a way to collect episodes")
         with checkpoint_on_interrupt(ctx):
-            episodes = ctx.collect(ctx.actor(config.collecting or config.acting), count, state.episodes)
+            episodes = self._collect(ctx, ctx.collect, count)
         ctx.hooks.keep_episodes(data.rounds, episodes)
         add_online_episodes(ctx, episodes)
         data.rounds += 1
@@ -229,6 +240,23 @@ class Online(Stage):
         if config.reference == "round":
             ctx.agent.freeze_reference()
         checkpoint(ctx)
+
+    def _collect(self, ctx: StageContext, collect: Collect, count: int) -> Sequence[Episode]:
+        """Collect a round; by evidence, with one sample in a part of it and with the critic's choice else."""
+        how, first, data = self.config.collecting or self.config.acting, ctx.state.episodes, ctx.state.online
+        if not self._by_evidence:
+            return collect(ctx.actor(how), count, first)
+        choosing = share_of_choice(gain_of_choice(data.trials), count)
+        single = count - choosing
+        one = collect(ctx.actor(how.changed(candidates=1)), single, first) if single else ()
+        best = collect(ctx.actor(how), choosing, first + single) if choosing else ()
+        data.trials = (*data.trials, Trial(scores_of(one), scores_of(best)))
+        gain = gain_of_choice(data.trials)
+        helps = gain is not None and gain.mean > 0
+        data.candidates = self.config.acting.candidates if helps else 1
+        if gain is not None:
+            ctx.hooks.report({"online/gain_of_choice": gain.mean, "online/choosing": float(choosing)})
+        return [*one, *best]
 
     def _update(self, ctx: StageContext, step: int) -> Metrics:
         config, agent = self.config, ctx.agent
@@ -333,7 +361,8 @@ class Online(Stage):
         if ctx.evaluate is None:
             return None
         with checkpoint_on_interrupt(ctx):
-            result = ctx.evaluate(ctx.actor(self.config.acting), stage=self.name, final=False)
+            acting = self.acting.changed(candidates=ctx.state.data.candidates)
+            result = ctx.evaluate(ctx.actor(acting), stage=self.name, final=False)
         ctx.state.online.evaluations += 1
         return Score.of(result.scores)
 
@@ -346,11 +375,12 @@ class Online(Stage):
         best = data.best_score
         if best is None or score.mean >= best.mean:
             data.best_score, data.best_policy = score, ctx.agent.policy_state()
-            data.best_critic = ctx.agent.critic_state()
+            data.best_critic, data.best_candidates = ctx.agent.critic_state(), data.candidates
             return
         if self._finished(ctx):
             ctx.agent.load_policy_state(data.best_policy)
             ctx.agent.load_critic_state(data.best_critic)
+            data.candidates = data.best_candidates
             ctx.hooks.note(
                 f"{self.name}: ends with its best evaluated policy, {number(best.mean)}; the last one was "
                 f"evaluated at {number(score.mean)}"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from serfn.core.config import from_dict, to_dict
 from serfn.core.errors import CheckpointError, ConfigError
+from serfn.training.evidence import Trial
 from serfn.training.gate import GateDecision, Score
 from serfn.training.metrics import MetricAverages
 
@@ -25,10 +26,13 @@ class StageState:
     Attributes:
         concluded: The stage is over, its gate included.
         rollbacks: Returns to the last safe state after non-finite updates.
+        candidates: Chunks among which the evaluated policy chooses, where the stage found out; None leaves
+            that to the configuration.
     """
 
     concluded: bool = False
     rollbacks: int = 0
+    candidates: int | None = None
 
 
 @dataclass
@@ -52,6 +56,8 @@ class OnlineState(StageState):
         best_policy: `Agent.policy_state` of the best evaluated policy, that at the stage's start included.
         best_critic: Weights of the critic that chose for it.
         best_score: Its score; None before the first evaluation.
+        best_candidates: Chunks among which it chose.
+        trials: What each round says of the critic's choice, where it must show that it helps.
         evaluations: Evaluations so far.
         rounds: Rounds collected.
         closed: Rounds whose updates are done and that were evaluated if due.
@@ -64,6 +70,8 @@ class OnlineState(StageState):
     best_policy: Tree
     best_critic: Tree
     best_score: Score | None = None
+    best_candidates: int | None = None
+    trials: tuple[Trial, ...] = ()
     evaluations: int = 0
     rounds: int = 0
     closed: int = 0
