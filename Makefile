@@ -2,7 +2,8 @@
 # make demo     demonstrations -> imitation -> offline -> online on the cube task, with a report
 # make test     style, types, import rules, tests and doctests
 # make test-fast   what answers within a minute: no tests that train, kill processes or draw reports
-# make gpu-check   GPU tests and the policy benchmark from the source tree, on a bare CUDA image
+# make bench    speed of all parts in 8 minutes, kept in benchmarks/results and compared with the last record
+# make gpu-check   GPU tests and the benchmark of networks from the source tree, on a bare CUDA image
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ TEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format gpu-check clean
+.PHONY: help setup demo test test-fast bench lint format gpu-check clean
 
 help:
 	@sed -n 's/^# make /  make /p' Makefile
@@ -51,9 +52,12 @@ format: setup
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench
+
 gpu-check:
 	PYTHONPATH=src python3 -m pytest -q -m gpu tests -p no:cacheprovider
-	PYTHONPATH=src python3 benchmarks/bench_policy.py --device cuda
+	PYTHONPATH=src python3 -m benchmarks.bench --only acting updates --device cuda
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

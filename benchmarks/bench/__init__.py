@@ -1,0 +1,1 @@
+"""Speed of serfn, part by part; see `benchmarks/README.md`."""
