@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("no CUDA device: use --device cpu")
     setting = Setting(options.quick, options.device, options.seconds)
-    console = Console()
+    console, about = Console(), provenance(setting)
     groups: dict[str, Group] = {}
     for part in options.only:
         console.print(f"{part} ...")
@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> None:
             import_module(f"benchmarks.bench.{module}"), function
         )
         groups |= measure(setting)
-    record = {**provenance(setting), "groups": groups}
+    record = {**about, "groups": groups}
     show(record, None if setting.quick else last_record(options.results, record), console)
     if options.json:
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
