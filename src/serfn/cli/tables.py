@@ -8,7 +8,9 @@ from rich.table import Table
 from serfn.core.results import EvaluationResult
 from serfn.reports.run_record import RunRecord
 from serfn.reports.run_words import (
+    aborted_sentence,
     cell,
+    episodes_words,
     pace_sentence,
     readable,
     results_table,
@@ -31,6 +33,8 @@ def print_run(console: Console, record: RunRecord) -> None:
         episodes = {point.result.episodes for point in results.points}
         counts = " and ".join(str(count) for count in sorted(episodes))
         console.print(f"[dim]means with 95% intervals over {counts} evaluation episodes per stage")
+    if aborted := aborted_sentence(record):
+        console.print(aborted, markup=False, highlight=False)
     console.print(verdict_sentence(record), highlight=False)
     if pace := pace_sentence(record):
         console.print(pace, highlight=False)
@@ -38,7 +42,7 @@ def print_run(console: Console, record: RunRecord) -> None:
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:
     """Print one evaluation."""
-    table = _table(f"{result.episodes} episodes")
+    table = _table(episodes_words(result))
     table.add_column("mean, 95% interval")
     for row in summarize(result):
         table.add_row(readable(row.name), _words(row))

@@ -14,7 +14,7 @@ from serfn.cli.options import optional, refuse_on_resume
 from serfn.cli.overrides import override
 from serfn.cli.progress import make_progress
 from serfn.core.config import load_config
-from serfn.core.errors import ConfigError
+from serfn.core.errors import AbortedEpisodesError, ConfigError
 from serfn.core.extras import installed
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ def train(
         raise KeyboardInterrupt(
             f"resume with: serfn train --resume {folder}" if begun else "nothing was begun"
         ) from None
+    except AbortedEpisodesError as error:
+        again = f"serfn train --resume {folder}"
+        raise AbortedEpisodesError(f"{error}; what was learnt is kept, go on with: {again}") from error
     print_run(console, load_run(folder))
     plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
     if installed("report"):

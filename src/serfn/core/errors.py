@@ -24,5 +24,9 @@ class DataError(SerfnError):
         self.step = step
 
 
+class AbortedEpisodesError(SerfnError):
+    """An environment aborted too many episodes to go on; what was recorded and learnt before is kept."""
+
+
 class CheckpointError(SerfnError):
     """A checkpoint or policy bundle is missing, incomplete or does not fit."""

@@ -23,6 +23,7 @@ class EvaluationResult:
             minute).
         metrics: Further numbers of the task, each with one value per episode.
         control_hz: Control steps per second.
+        aborted: Episodes that the environment's own code cut short; they are in no column.
 
     Raises:
         DataError: There are no episodes or the lengths of the columns differ.
@@ -34,6 +35,7 @@ class EvaluationResult:
     scores: tuple[float, ...]
     metrics: dict[str, tuple[float, ...]]
     control_hz: float
+    aborted: int = 0
 
     def __post_init__(self) -> None:
         if not self.returns:
@@ -52,7 +54,7 @@ class EvaluationResult:
 
     @property
     def episodes(self) -> int:
-        """Number of episodes."""
+        """Number of episodes that ended."""
         return len(self.returns)
 
     @property

@@ -77,6 +77,7 @@ class RunRecord:
     alarms: tuple[Mapping[str, Any], ...] = ()
     films: tuple[tuple[Path, str], ...] = field(default=())
     findings: tuple[Mapping[str, Any], ...] = ()
+    aborted: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def score_name(self) -> str:
@@ -115,13 +116,13 @@ class RunRecord:
     def times_to_success(self) -> tuple[list[float], list[float]]:
         """Return how many s imitation and the last policy took in final evaluations where both succeed.
 
-        Empty where there are not two such evaluations of equal seeds.
+        Empty where there are not two such evaluations of equal seeds, none of them aborted.
         """
         finals = self.finals()
         if len(finals) < 2 or finals[0].stage != "imitation":
             return [], []
         first, last = finals[0].result, finals[-1].result
-        if first.episodes != last.episodes:
+        if first.episodes != last.episodes or first.aborted or last.aborted:
             return [], []
         both = [i for i in range(first.episodes) if first.successes[i] and last.successes[i]]
         return (
@@ -160,6 +161,7 @@ def load_run(folder: Path) -> RunRecord:
         gates=tuple(_read_json(folder / "gates.json", [])),
         alarms=tuple(_read_lines(folder / "alarms.jsonl")),
         findings=tuple(_read_json(folder / "findings.json", [])),
+        aborted=tuple(_read_lines(folder / "aborted.jsonl")),
         films=tuple(
             (path, str(captions.get(path.name, path.stem.replace("_", " "))))
             for path in sorted((folder / "films").glob("*.png"), key=_film_order)

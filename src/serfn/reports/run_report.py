@@ -15,8 +15,10 @@ from serfn.core.errors import DataError
 from serfn.reports.run_plots import find_option, save_plots
 from serfn.reports.run_record import STAGES, RunRecord, load_run
 from serfn.reports.run_words import (
+    aborted_sentence,
     cell,
     duration,
+    episodes_words,
     pace_sentence,
     readable,
     results_table,
@@ -107,11 +109,13 @@ def _subtitle(record: RunRecord) -> str:
 
 
 def _findings(record: RunRecord) -> str:
-    """List what did not agree when the run met its demonstrations and its environment."""
-    if not record.findings:
+    """List what did not agree when the run met its demonstrations and its environment, and what broke."""
+    texts = [str(finding["text"]) for finding in record.findings]
+    texts += filter(None, [aborted_sentence(record)])
+    if not texts:
         return ""
-    items = "".join(f"<li class='held'>{escape(str(finding['text']))}</li>" for finding in record.findings)
-    return f"<h2>What does not agree</h2><ul class='events'>{items}</ul>"
+    items = "".join(f"<li class='held'>{escape(text)}</li>" for text in texts)
+    return f"<h2>What to look at</h2><ul class='events'>{items}</ul>"
 
 
 def _results(record: RunRecord) -> str:
@@ -120,7 +124,7 @@ def _results(record: RunRecord) -> str:
         return _note("No stage has been evaluated yet.")
     heads = "".join(
         f"<th scope='col'>{stage_words(point.stage)}<small>{escape(point.acting_label)}<br>"
-        f"{point.result.episodes}&nbsp;episodes</small></th>"
+        f"{episodes_words(point.result)}</small></th>"
         for point in table.points
     )
     body = "".join(

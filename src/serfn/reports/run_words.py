@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serfn.core.errors import DataError
+from serfn.core.results import EvaluationResult
 from serfn.core.words import number
 from serfn.reports.run_record import EvaluationPoint, RunRecord
 from serfn.reports.statistics import Interval, SummaryRow, paired_interval, summarize
@@ -93,6 +94,23 @@ def pace_sentence(record: RunRecord) -> str:
         f"{sum(first) / len(first):.1f} s after imitation: {sooner:.1f} s "
         f"{'more' if gained.mean < 0 else 'less'} (95% interval {low:.1f} to {high:.1f})."
     )
+
+
+def aborted_sentence(record: RunRecord) -> str:
+    """Say how many episodes the environment's own code cut short, and why; empty where it cut none."""
+    if not record.aborted:
+        return ""
+    online = sum(bool(row.get("online")) for row in record.aborted)
+    last = record.aborted[-1].get("reason", "no reason is on file")
+    return (
+        f"Aborted episodes: {online} online, {len(record.aborted) - online} of evaluations. Nothing is "
+        f"learnt or measured from them. The last one: {last}."
+    )
+
+
+def episodes_words(result: EvaluationResult) -> str:
+    """Return how many episodes a result is of, and how many besides were aborted."""
+    return f"{result.episodes} episodes" + (f", {result.aborted} aborted" if result.aborted else "")
 
 
 def way_sentence(record: RunRecord) -> str:

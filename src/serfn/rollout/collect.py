@@ -15,6 +15,7 @@ from serfn.core.registry import attribute
 from serfn.core.seeding import generator, torch_seed
 from serfn.data.episode import Episode
 from serfn.data.formats.npz import save_npz
+from serfn.rollout.aborts import AbortedEpisode, Aborts, aborted_words
 from serfn.rollout.environments import make_env, task_spec
 from serfn.rollout.guarded import GuardedEnv
 from serfn.rollout.loop import Demonstrator, EpisodeRun, Recorder, run_alone
@@ -37,7 +38,8 @@ def collect(
 ) -> list[Episode]:
     """Record demonstrations of one of our tasks and write them to an NPZ file.
 
-    The episodes depend on the seed and their number alone, not on the number of workers.
+    The episodes depend on the seed and their number alone, not on the number of workers. Those that the
+    simulation aborts are left out, and said.
 
     Args:
         task: Name of the task, or `package.module:TASK`.
@@ -51,6 +53,7 @@ def collect(
     Raises:
         ConfigError: Unknown task, or a number below 1.
         DataError: The file cannot be written.
+        AbortedEpisodesError: The simulation aborts too many episodes, or all of them.
     """
     entry = find_task(task)
     if episodes < 1 or workers < 1:
@@ -68,17 +71,26 @@ def collect(
     envs = [make_env(env_of_task(task), **options) for _ in range(min(workers, episodes))]
     progress.stage_started(PART, episodes)
     recorded: list[Episode] = []
+    aborts = Aborts(lambda aborted: progress.note(f"seed {aborted.seed} aborted: {aborted.reason}"))
     try:
         with ThreadPoolExecutor(len(envs)) as pool:
             for start in range(0, episodes, len(envs)):
                 numbers = range(start, min(start + len(envs), episodes))
                 wave = list(pool.map(lambda i: _record(envs[i % len(envs)], entry, seed, i), numbers))
-                recorded += wave
+                for over in wave:
+                    if isinstance(over, AbortedEpisode):
+                        aborts.add(over)
+                    else:
+                        recorded.append(over)
                 progress.advanced(PART, len(wave), _summary(recorded))
         spec = task_spec(envs[0])
     finally:
         for env in envs:
             env.close()
+    if not recorded:
+        raise aborts.error()
+    if aborts.count:
+        progress.note(f"{aborted_words(aborts.count)} and left out")
     try:
         save_npz(
             out,
@@ -93,13 +105,13 @@ def collect(
     return recorded
 
 
-def _record(env: GuardedEnv, task: Task, seed: int, number: int) -> Episode:
+def _record(env: GuardedEnv, task: Task, seed: int, number: int) -> Episode | AbortedEpisode:
     demonstrator = _make_demonstrator(task, generator(seed, "demonstrator", number))
     recorder = Recorder()
     # Gymnasium's seeds are 32-bit by convention.
     run = EpisodeRun(env, torch_seed(seed, "demonstration", number) % 2**31, [recorder])
     run_alone(run, demonstrator)
-    return recorder.episode(run)
+    return run.aborted or recorder.episode(run)
 
 
 def _make_demonstrator(task: Task, rng: np.random.Generator) -> Demonstrator:
@@ -112,4 +124,6 @@ def _summary(episodes: Sequence[Episode]) -> dict[str, float]:
         name: float(np.mean([episode.metrics[name] for episode in episodes if name in episode.metrics]))
         for name in names
     }
+    if not episodes:
+        return {}
     return {"return": float(np.mean([episode.return_ for episode in episodes])), **means}

@@ -36,6 +36,18 @@ def make_env(env_id: str, **kwargs: Any) -> GuardedEnv:
     Raises:
         SerfnError: Unknown id, options that the environment refuses, or spaces that are not supported.
     """
+    env = _make(env_id, kwargs)
+    guarded = GuardedEnv(env, env_id, again=lambda: _make(env_id, kwargs))
+    try:
+        _require_bounded_actions(env.action_space)
+        _require_vectors(env.observation_space, "observation")
+    except SerfnError:
+        guarded.close()
+        raise
+    return guarded
+
+
+def _make(env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
     entry = None if env_id in gymnasium.registry else task_of_env(env_id)
     if entry is not None:
         register_env(entry)
@@ -46,7 +58,7 @@ def make_env(env_id: str, **kwargs: Any) -> GuardedEnv:
         with extra(name):
             import_module(package)
     try:
-        env = gymnasium.make(env_id if entry is None else entry.env_id, disable_env_checker=True, **kwargs)
+        return gymnasium.make(env_id if entry is None else entry.env_id, disable_env_checker=True, **kwargs)
     except MissingExtraError:
         raise
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -60,15 +72,8 @@ def make_env(env_id: str, **kwargs: Any) -> GuardedEnv:
         raise SerfnError(
             f"environment '{env_id}' refuses the options {kwargs}: {first_line(error)}; correct them"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise own_failure(env_id, error) from error
-    try:
-        _require_bounded_actions(env.action_space)
-        _require_vectors(env.observation_space, "observation")
-        return GuardedEnv(env, env_id)
-    except SerfnError:
-        GuardedEnv(env, env_id).close()
-        raise
 
 
 def try_out(env: GuardedEnv) -> None:

@@ -57,7 +57,7 @@ class _Camera(Watcher):
 
 def rehearse(env: GuardedEnv, actor: ChunkActor, *, seed: int) -> Rehearsal:
     """Run one episode without rendering; `record_frames` with the same seed shows the same episode."""
-    ((_, run),) = run_together([env], [seed], actor)
+    run = _run(env, actor, seed)
     return Rehearsal(run.steps, run.success)
 
 
@@ -85,8 +85,15 @@ def record_frames(
         length = rehearse(env, actor, seed=seed).length
     shown = set(np.linspace(0, length, count).round().astype(int).tolist())
     camera = _Camera(shown, rate_hz)
-    list(run_together([env], [seed], actor, watchers=lambda number: [camera]))
+    _run(env, actor, seed, [camera])
     return camera.frames
+
+
+def _run(env: GuardedEnv, actor: ChunkActor, seed: int, watchers: Sequence[Watcher] = ()) -> EpisodeRun:
+    ((_, run),) = run_together([env], [seed], actor, watchers=lambda number: watchers)
+    if run.failure is not None:
+        raise run.failure
+    return run
 
 
 def save_film_strip(frames: Sequence[Frame], path: Path, *, frame_width: int = 240) -> None:

@@ -6,7 +6,7 @@ names the environment and the call. An exception while it closes never costs a r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim, flatten
 
+from serfn.core.env_step import success_of
 from serfn.core.errors import SerfnError
 from serfn.core.outcome import SuccessRule, success_rule
 
@@ -33,11 +34,17 @@ class GuardedEnv(gymnasium.Wrapper):
         env: Environment to wrap; its observation space consists of vectors of numbers.
         env_id: What it was made from, with its package in front if it was given (Gymnasium's own record
             forgets that).
+        again: Makes it anew. After a failure the next reset does so: a simulator that died, or whose state is
+            half a step, is not used again.
     """
 
-    def __init__(self, env: gymnasium.Env, env_id: str) -> None:
+    def __init__(
+        self, env: gymnasium.Env, env_id: str, again: Callable[[], gymnasium.Env] | None = None
+    ) -> None:
         super().__init__(env)
         self.env_id = env_id
+        self._again = again
+        self._failed = False
         self.close_failure: str | None = None
         """What went wrong when it was closed."""
         self.success_rule: SuccessRule = success_rule(env.metadata)
@@ -56,11 +63,18 @@ class GuardedEnv(gymnasium.Wrapper):
             EnvironmentCallError: It raised, or returned something else than an observation of its space and a
                 dictionary.
         """
+        if self._failed and self._again is not None:
+            self.close()
+            self.env = self._again()
+            self._failed = False
         with self._guard("reset"):
-            returned = self.env.reset(seed=seed, options=options)
-        if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], Mapping):
-            raise self._wrong("reset", f"{_kind(returned)}", "an observation and a dictionary")
-        return self._flat("reset", returned[0]), dict(returned[1])
+            returned: Any = self.env.reset(seed=seed, options=options)
+            if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], Mapping):
+                raise self._wrong("reset", f"{_kind(returned)}", "an observation and a dictionary")
+            flat = self._flat("reset", returned[0])
+            if not np.isfinite(flat).all():
+                raise self._wrong("reset", "an observation that is not finite", "one of finite numbers")
+            return flat, dict(returned[1])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one step.
@@ -71,21 +85,17 @@ class GuardedEnv(gymnasium.Wrapper):
         """
         with self._guard("step"):
             returned: Any = self.env.step(action)
-        if not isinstance(returned, tuple) or len(returned) != 5:
-            raise self._wrong("step", _kind(returned), "observation, reward, terminated, truncated, info")
-        observation, reward, terminated, truncated, info = returned
-        for name, flag in (("terminated", terminated), ("truncated", truncated)):
-            if not isinstance(flag, bool | np.bool_ | int | np.integer):
-                raise self._wrong("step", f"{name} {_kind(flag)}", "a bool")
-        if not isinstance(info, Mapping):
-            raise self._wrong("step", f"info {_kind(info)}", "a dictionary")
-        if np.ndim(reward) or np.asarray(reward).dtype.kind not in "biuf":
-            raise self._wrong("step", f"reward {_kind(reward)}", "one number")
-        metrics = info.get("episode_metrics", {})
-        if not isinstance(metrics, Mapping):
-            raise self._wrong("step", f"info['episode_metrics'] {_kind(metrics)}", "numbers by name")
-        flat = self._flat("step", observation)
-        return flat, float(reward), bool(terminated), bool(truncated), dict(info)
+            if not isinstance(returned, tuple) or len(returned) != 5:
+                raise self._wrong("step", _kind(returned), "observation, reward, terminated, truncated, info")
+            observation, reward, terminated, truncated, info = returned
+            for name, flag in (("terminated", terminated), ("truncated", truncated)):
+                if not isinstance(flag, bool | np.bool_ | int | np.integer):
+                    raise self._wrong("step", f"{name} {_kind(flag)}", "a bool")
+            if np.ndim(reward) or np.asarray(reward).dtype.kind not in "biuf":
+                raise self._wrong("step", f"reward {_kind(reward)}", "one number")
+            self._check_info(info)
+            flat = self._flat("step", observation)
+            return flat, float(reward), bool(terminated), bool(truncated), dict(info)
 
     def render(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return an image `[height, width, 3]`.
@@ -115,10 +125,29 @@ class GuardedEnv(gymnasium.Wrapper):
 
     @contextmanager
     def _guard(self, call: str) -> Iterator[None]:
+        """Name the environment and the call in whatever foreign code raises; a simulator may even exit."""
         try:
             yield
-        except Exception as error:
+        except EnvironmentCallError:
+            self._failed = True
+            raise
+        except (Exception, SystemExit) as error:
+            self._failed = True
             raise own_failure(self.env_id, error, call) from error
+
+    def _check_info(self, info: Any) -> None:
+        if not isinstance(info, Mapping):
+            raise self._wrong("step", f"info {_kind(info)}", "a dictionary")
+        metrics = info.get("episode_metrics", {})
+        if not isinstance(metrics, Mapping):
+            raise self._wrong("step", f"info['episode_metrics'] {_kind(metrics)}", "numbers by name")
+        for name, value in metrics.items():
+            if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+                raise self._wrong("step", f"info['episode_metrics']['{name}'] {_kind(value)}", "one number")
+        try:
+            success_of(info)
+        except ValueError as error:
+            raise self._wrong("step", "success in info that is neither true nor false", "a bool") from error
 
     def _flat(self, call: str, observation: Any) -> np.ndarray:
         space = self.env.observation_space
@@ -140,7 +169,7 @@ class GuardedEnv(gymnasium.Wrapper):
         )
 
 
-def own_failure(env_id: str, error: Exception, call: str = "make") -> EnvironmentCallError:
+def own_failure(env_id: str, error: BaseException, call: str = "make") -> EnvironmentCallError:
     """Return what an exception out of an environment's own code becomes: it is theirs to be put right."""
     kind, words = type(error).__name__, first_line(error)
     reason = kind if words == kind else f"{kind}: {words}"

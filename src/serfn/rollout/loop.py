@@ -22,7 +22,8 @@ from serfn.core.protocols import ChunkActor
 from serfn.data.episode import Episode, EpisodeBuilder
 from serfn.data.store.chunks import EpisodeStart, ExecutedChunk
 from serfn.data.store.writer import Recording
-from serfn.rollout.guarded import GuardedEnv
+from serfn.rollout.aborts import AbortedEpisode
+from serfn.rollout.guarded import EnvironmentCallError, GuardedEnv
 
 BeginRecording = Callable[[EpisodeStart], Recording | None]
 """Begins to record an episode in an experience store, or returns None to leave it out."""
@@ -65,7 +66,7 @@ class Watcher:
         """One step was taken; the outcome so far is that of `run`."""
 
     def chunk_ended(self, run: EpisodeRun) -> None:
-        """All steps of a chunk were taken, or the episode is over."""
+        """All steps of a chunk were taken, or the episode is over: of one that was aborted maybe none."""
 
 
 class EpisodeRun:
@@ -86,12 +87,21 @@ class EpisodeRun:
         self.terminated = self.truncated = False
         self.outcome = Success(env.success_rule, env.tells_success)
         self.metrics: Mapping[str, float] = {}
+        self.failure: EnvironmentCallError | None = None
+        """What cut the episode short in the environment's own code."""
         self._watchers = watchers
 
     @property
     def over(self) -> bool:
         """Whether the episode has ended."""
-        return self.terminated or self.truncated
+        return self.terminated or self.truncated or self.failure is not None
+
+    @property
+    def aborted(self) -> AbortedEpisode | None:
+        """The episode as one that foreign code cut short; None if it did not."""
+        if self.failure is None:
+            return None
+        return AbortedEpisode(self.seed, self.steps, str(self.failure))
 
     @property
     def success(self) -> bool | None:
@@ -104,21 +114,30 @@ class EpisodeRun:
         return None if self.success is None else "environment"
 
     def reset(self) -> None:
-        """Reset the environment."""
-        self.observation, _ = self.env.reset(seed=self.seed)
+        """Reset the environment; where that fails, the episode is over (`failure`)."""
+        try:
+            self.observation, _ = self.env.reset(seed=self.seed)
+        except EnvironmentCallError as error:
+            self.failure = error
 
     def begin(self) -> None:
-        """Tell the watchers that the episode begins."""
+        """Tell the watchers that the episode begins, unless it is over already."""
+        if self.over:
+            return
         for watcher in self._watchers:
             watcher.began(self)
 
     def execute(self, chunk: np.ndarray) -> None:
-        """Execute the steps of `chunk` `[steps, action]`, or fewer if the episode ends."""
+        """Execute the steps of `chunk` `[steps, action]`, or fewer if the episode ends or is cut short."""
         for index, planned in enumerate(chunk):
             # float32 round-off may put an action at its bound one unit outside a float64 bound.
             action = np.clip(planned.astype(self.space.dtype), self.space.low, self.space.high)
             before = self.observation
-            result = read_step(self.env.step(action))
+            try:
+                result = read_step(self.env.step(action))
+            except EnvironmentCallError as error:
+                self.failure = error
+                break
             self.outcome.add(result.success)
             self.env.tells_success |= result.success is not None
             if result.metrics is not None:
@@ -163,7 +182,7 @@ class Recorder(Watcher):
         self._builder.append(step.before, step.action, step.reward, chunk_start=step.chunk_start)
 
     def episode(self, run: EpisodeRun) -> Episode:
-        """Return the recorded episode once it is over."""
+        """Return the recorded episode once it has ended; one that was aborted has no end."""
         return self._builder.finish(
             run.observation,
             terminated=run.terminated,
@@ -187,6 +206,7 @@ class ChunkJournal(Watcher):
         self._policy_version = policy_version
         self._recording: Recording | None = None
         self._steps: list[Step] = []
+        self._aborted = False
 
     def began(self, run: EpisodeRun) -> None:
         """See `Watcher`."""
@@ -201,7 +221,8 @@ class ChunkJournal(Watcher):
     def chunk_ended(self, run: EpisodeRun) -> None:
         """See `Watcher`."""
         steps, self._steps = self._steps, []
-        if self._recording is None:
+        self._aborted = run.failure is not None
+        if self._recording is None or not steps:
             return
         self._recording.append(
             ExecutedChunk(
@@ -210,7 +231,7 @@ class ChunkJournal(Watcher):
                 rewards=np.array([step.reward for step in steps]),
             )
         )
-        if run.over:
+        if run.over and run.failure is None:
             self._recording.end(
                 terminated=run.terminated,
                 truncated=run.truncated,
@@ -220,13 +241,17 @@ class ChunkJournal(Watcher):
             )
 
     def commit(self) -> None:
-        """Commit the episode once it is over."""
-        if self._recording is not None:
+        """Commit the episode once it is over; one that was aborted is marked as interrupted."""
+        if self._recording is None:
+            return
+        if self._aborted:
+            self._recording.interrupt()
+        else:
             self._recording.commit()
 
 
 def run_alone(run: EpisodeRun, demonstrator: Demonstrator) -> None:
-    """Run one episode to its end; the demonstrator decides at every step."""
+    """Run one episode until it is over; the demonstrator decides at every step."""
     run.reset()
     run.begin()
     while not run.over:
@@ -258,7 +283,7 @@ def run_together(
         pool: Steps the environments at the same time; None steps one after the other.
 
     Yields:
-        Place in `seeds` and run of each episode, as they end.
+        Place in `seeds` and run of each episode, as they end or are aborted.
 
     Raises:
         SerfnError: The actor executes no step or more than its chunks have, or returns actions that are not
@@ -284,13 +309,16 @@ def run_together(
         list(each(EpisodeRun.reset, begun))
         for run in begun:
             run.begin()
-        seen |= {slot: run.observation for slot, (_, run) in running.items()}
-        chunks = actor.act(np.stack([seen.get(slot, seen[0]) for slot in range(len(envs))]))
-        if not np.isfinite(chunks).all():
-            raise SerfnError("the actor returned actions that are not finite; its policy has diverged")
-        planned = [chunks[slot, :steps] for slot in running]
-        list(each(EpisodeRun.execute, [run for _, run in running.values()], planned))
+        acting = {slot: run for slot, (_, run) in running.items() if not run.over}
+        if acting:
+            seen |= {slot: run.observation for slot, run in acting.items()}
+            first = next(iter(seen.values()))
+            chunks = actor.act(np.stack([seen.get(slot, first) for slot in range(len(envs))]))
+            if not np.isfinite(chunks).all():
+                raise SerfnError("the actor returned actions that are not finite; its policy has diverged")
+            planned = [chunks[slot, :steps] for slot in acting]
+            list(each(EpisodeRun.execute, acting.values(), planned))
         over = [slot for slot, (_, run) in running.items() if run.over]
+        seen |= {slot: run.observation for slot, run in acting.items()}
         for slot in sorted(over):
-            seen[slot] = running[slot][1].observation
             yield running.pop(slot)

@@ -17,6 +17,7 @@ from serfn.core.spec import TaskSpec
 from serfn.critics.base import ChunkCritic
 from serfn.policies.bundle import CONFIG_FILE as BUNDLE_CONFIG
 from serfn.policies.bundle import load_bundle
+from serfn.rollout.aborts import Aborts
 from serfn.rollout.rollouts import evaluation_result, rollout
 from serfn.rollout.simulations import Simulations
 from serfn.training.acting import ActingConfig, BestOfNActor
@@ -58,6 +59,7 @@ def evaluate(
         CheckpointError: There is no policy at `path`.
         ConfigError: A number is out of range, several candidates are asked of a policy without a critic, or
             policy and environment do not agree.
+        AbortedEpisodesError: The environment aborts too many episodes, or all of them.
     """
     if control_hz is not None and not 0 < control_hz < float("inf"):
         raise ConfigError(f"control_hz is {control_hz}; it must be a positive number of steps per second")
@@ -76,6 +78,7 @@ def evaluate(
         else control_hz,
     )
     progress.stage_started(PART, episodes)
+    aborts = Aborts(lambda aborted: progress.note(f"seed {aborted.seed} aborted: {aborted.reason}"))
     try:
         side = simulations.side
         for finding in settle(compare(Side.of_task("the policy", actor.task), side, "evaluate")):
@@ -88,11 +91,14 @@ def evaluate(
             seeds=range(seed, seed + episodes),
             threads=simulations.threads,
             on_episode=lambda episode: progress.advanced(PART, 1, {"return": episode.return_}),
+            aborts=aborts,
         )
     finally:
         for failure in simulations.close():
             progress.note(failure)
-    result = evaluation_result(recorded, side.control_hz or actor.task.control_hz)
+    if not recorded:
+        raise aborts.error()
+    result = evaluation_result(recorded, side.control_hz or actor.task.control_hz, asked=episodes)
     progress.stage_finished(PART, {"score": result.mean_score})
     return result
 

@@ -47,6 +47,9 @@ CSV_COLUMNS = (
     "online/failures",
 )
 
+ABORTED = "aborted.jsonl"
+"""File of a run folder: episodes that the environment's own code cut short."""
+
 
 class RunLog:
     """Writes metrics, evaluations, gates, alarms and status into a run folder.
@@ -63,7 +66,8 @@ class RunLog:
         self._table = folder / "metrics.csv"
         self._evaluations = folder / "evaluations.jsonl"
         self._alarms = folder / "alarms.jsonl"
-        self._counted = (self._metrics, self._table, self._evaluations, self._alarms)
+        self._aborted = folder / ABORTED
+        self._counted = (self._metrics, self._table, self._evaluations, self._alarms, self._aborted)
         self._board: SummaryWriter | None = None
         self._curves = installed("tensorboard")
 
@@ -96,6 +100,15 @@ class RunLog:
     def alarm(self, row: Mapping[str, Any]) -> None:
         """Append one alarm."""
         append_line(self._alarms, json.dumps(dict(row)))
+
+    def aborted(self, row: Mapping[str, Any]) -> None:
+        """Append one episode that the environment aborted."""
+        append_line(self._aborted, json.dumps(dict(row)))
+
+    def aborted_online(self) -> set[int]:
+        """Return the seeds of aborted online episodes."""
+        lines = self._aborted.read_text(encoding="utf-8").splitlines() if self._aborted.exists() else []
+        return {row["seed"] for row in map(json.loads, lines) if row["online"]}
 
     def gates(self, gates: Sequence[GateDecision]) -> None:
         """Replace the list of gate decisions."""

@@ -4,6 +4,7 @@ An episode is known by its seed, which follows from the run's seed and the numbe
 is killed and resumed, it returns to its last checkpoint, but the episodes that were recorded after it are
 there: those that had come to their end are used again instead of being repeated. One that was cut is kept,
 marked as interrupted; in a simulation it is run again, as its seed makes it the same, and then set aside.
+One that the environment aborted is kept likewise, and not run again.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class OnlineData:
         self._complete: dict[int, int] = {}
         self._cut: dict[int, list[int]] = {}
         self._looked_at = -1
+        self.aborted: set[int] = set()
+        """Seeds of the episodes of the run that the environment aborted."""
 
     def __enter__(self) -> Self:
         """Open the store, committing what a killed run left in its journals.
@@ -73,7 +76,9 @@ class OnlineData:
         return None if start.seed in self._complete else self._open_writer().record(start)
 
     def collect(self, first: int, count: int, run: Callable[[Sequence[int]], list[Episode]]) -> list[Episode]:
-        """Return episodes `first` to `first + count - 1` of the run; those that are stored are not recorded.
+        """Return episodes `first` to `first + count - 1` of the run, without those that were aborted.
+
+        Those that are stored are not recorded.
 
         Args:
             first: Number of the first episode.
@@ -82,29 +87,33 @@ class OnlineData:
                 all are run if one of them is missing.
         """
         seeds = [self._seed(number) for number in range(first, first + count)]
-        if any(seed not in self._complete for seed in seeds):
+        if any(seed not in self._complete and seed not in self.aborted for seed in seeds):
             run(seeds)
             self._look()
             self._set_aside(seeds)
-        return [self._episode(seed) for seed in seeds]
+        return [self._episode(seed) for seed in seeds if seed in self._complete]
 
     def keep(self, index: int, episodes: Sequence[Episode]) -> None:
         """Do nothing: the episodes of a round are in the store since they were executed."""
 
     def load(self, rounds: int, episodes: int) -> list[Episode]:
-        """Return the first `episodes` episodes of the run.
+        """Return the first `episodes` episodes of the run, without those that were aborted.
 
         Raises:
             CheckpointError: One of them is not in the store.
         """
         seeds = [self._seed(number) for number in range(episodes)]
-        missing = [number for number, seed in enumerate(seeds) if seed not in self._complete]
+        missing = [
+            number
+            for number, seed in enumerate(seeds)
+            if seed not in self._complete and seed not in self.aborted
+        ]
         if missing:
             raise CheckpointError(
                 f"the checkpoint was written after {episodes} online episodes, but store '{self._path}' "
                 f"lacks number {missing[0]} of the run; restore the store"
             )
-        return [self._episode(seed) for seed in seeds]
+        return [self._episode(seed) for seed in seeds if seed in self._complete]
 
     def _episode(self, seed: int) -> Episode:
         return self._store.episode(self._complete[seed], images=False)
@@ -124,7 +133,7 @@ class OnlineData:
 
     def _set_aside(self, seeds: Sequence[int]) -> None:
         """Label cut recordings of episodes that are whole by now, so that no one learns from both."""
-        for seed in seeds:
+        for seed in self._complete.keys() & set(seeds):
             for number in self._cut.pop(seed, []):
                 if not self._store.labels(number).discard:
                     self._store.relabel(number, LabelChange(source="resumed run", discard=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.policies.bundle import save_bundle
 from serfn.reports.doctor import Rounds
+from serfn.rollout.aborts import AbortedEpisode, Aborts
 from serfn.rollout.rollouts import evaluation_result, rollout
 from serfn.rollout.simulations import Simulations
 from serfn.runs.demonstrations import write_findings
@@ -88,6 +89,8 @@ class Run:
         self.log = RunLog(folder)
         self.experience = OnlineData(folder / EXPERIENCE, task, self._episode_seed)
         self._demonstrations = fingerprint(demonstrations)
+        self.aborts = Aborts(self._aborted)
+        self._online = False
         self.time = WorkTime()
         self.stages = StageLog(
             self.log,
@@ -139,6 +142,7 @@ class Run:
     def _execute(self, stages: Sequence[StageName], resuming: bool) -> RunResult:
         spent: dict[str, float] = {}
         if resuming:
+            self.experience.aborted = self.log.aborted_online()
             extra = self.session.resume()
             spent = extra.get("time", spent)
             if extra.get("demonstrations", self._demonstrations) != self._demonstrations:
@@ -147,6 +151,7 @@ class Run:
                     "the ones of the run, or choose a new run folder"
                 )
             self.log.truncate(extra["position"], self.state.updates)
+            self.experience.aborted = self.log.aborted_online()
             self.stages.evaluation_minutes = sum(
                 EvaluationResult.from_dict(row["result"]).minutes for row in _evaluation_rows(self.folder)
             )
@@ -184,9 +189,12 @@ class Run:
                 seeds=range(first, first + count),
                 threads=self.simulations.threads,
                 policy_version=self.state.updates,
+                aborts=self.aborts,
             )
+        if not recorded:
+            raise self.aborts.error()
         self._compare_rewards(recorded)
-        result = evaluation_result(recorded, self.task.control_hz)
+        result = evaluation_result(recorded, self.task.control_hz, asked=count)
         self.log.evaluation(
             {
                 "stage": stage,
@@ -224,13 +232,25 @@ class Run:
                 threads=self.simulations.threads,
                 policy_version=self.state.updates,
                 record=self.experience.record,
+                aborts=self.aborts,
             )
 
-        with self.time.spent_on("simulation"):
-            collected = self.experience.collect(first_episode, episodes, run)
+        self._online = True
+        try:
+            with self.time.spent_on("simulation"):
+                collected = self.experience.collect(first_episode, episodes, run)
+        finally:
+            self._online = False
         self._compare_rewards(collected)
         self._doctor.look()
         return collected
+
+    def _aborted(self, aborted: AbortedEpisode) -> None:
+        """Write down and tell that the environment cut an episode short."""
+        self.log.aborted({"stage": self.state.stage, "online": self._online, **asdict(aborted)})
+        if self._online:
+            self.experience.aborted.add(aborted.seed)
+        self.progress.note(f"{self.state.stage}: seed {aborted.seed} aborted: {aborted.reason}")
 
     def _prepared(self, actor: BestOfNActor, episodes: int, part: str) -> ChunkActor:
         """Return the actor as fast as it gets for so many episodes, timed; say once what keeps it slow."""

@@ -9,6 +9,7 @@ Run folder::
     metrics.jsonl, .csv    one line per report of a stage; tensorboard/ holds the same
     gates.json             what was promoted, and why
     alarms.jsonl           what looked suspicious; missing if nothing did
+    aborted.jsonl          episodes that the environment's own code cut short; missing if it cut none
     findings.json          what of demonstrations and environment does not agree; missing if all does
     demonstrations.npz     demonstrations, if this run collected them
     experience/            online episodes as they were executed, see `serfn.data.store.store`
@@ -41,6 +42,7 @@ from serfn.runs.demonstrations import compare_with_task, read_demonstrations, wr
 from serfn.runs.evaluate import worker_threads
 from serfn.runs.folder import CONFIG_FILE, RUN, write_config
 from serfn.runs.inputs import demonstrations_of_run, read_inputs, write_inputs
+from serfn.runs.log import ABORTED
 from serfn.runs.online_data import EXPERIENCE
 from serfn.runs.run import Run, RunResult
 from serfn.tasks.registry import task_of_env, tasks
@@ -79,6 +81,7 @@ def train(
         ConfigError: The folder holds a run and `resume` was not asked for, or an option is impossible.
         DataError: Demonstrations are missing or do not fit the environment.
         CheckpointError: The checkpoint cannot be resumed.
+        AbortedEpisodesError: The environment aborted too many episodes; the run can be resumed.
         KeyboardInterrupt: The user stopped the run; it can be resumed.
     """
     chosen: Sequence[StageName] = STAGES if stages is None else stages
@@ -170,7 +173,7 @@ def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:
         write_config(folder, config)
     except OSError as error:
         raise ConfigError(f"cannot write to run folder '{folder}': {error}; choose another folder") from error
-    for name in ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "alarms.jsonl"):
+    for name in ("metrics.jsonl", "metrics.csv", "evaluations.jsonl", "alarms.jsonl", ABORTED):
         (folder / name).unlink(missing_ok=True)
     return False
 

@@ -15,6 +15,7 @@ from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
 from serfn.data.replay import ChunkReplay
 from serfn.policies.base import ChunkPolicy, LikelihoodPolicy
+from serfn.rollout.aborts import Aborts
 from serfn.rollout.rollouts import rollout
 from serfn.rollout.simulations import Simulations
 from serfn.runs.evaluate import load_actor
@@ -97,7 +98,12 @@ def probe_modes(actor: ChunkActor, config: TrainConfig, probe: ModeProbe) -> dic
     plant = config.plant if probe.plant is None else probe.plant
     simulations = Simulations(config.env, plant, config.env_options, count=config.evaluation.simulations)
     try:
-        episodes = rollout(simulations.up_to(probe.episodes), actor, seeds=[probe.seed] * probe.episodes)
+        episodes = rollout(
+            simulations.up_to(probe.episodes),
+            actor,
+            seeds=[probe.seed] * probe.episodes,
+            aborts=Aborts(),
+        )
     finally:
         simulations.close()
     solved = [episode for episode in episodes if episode.success is not False]

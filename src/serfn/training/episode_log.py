@@ -24,7 +24,11 @@ class EpisodeLog(Protocol):
         ...
 
     def load(self, rounds: int, episodes: int) -> Sequence[Episode]:
-        """Return all `episodes` of the first `rounds` rounds, or raise `CheckpointError`."""
+        """Return those of the first `episodes` episodes (`rounds` rounds) that ended, or raise.
+
+        Raises:
+            CheckpointError: One is missing.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
-from serfn.core.errors import ConfigError
+from serfn.core.errors import AbortedEpisodesError, ConfigError
 from serfn.training.acting import ActingConfig
 from serfn.training.gate import GateDecision, Score, decide
 from serfn.training.losses import Metrics
@@ -128,10 +128,13 @@ def roll_back_policy(ctx: StageContext, policy_state: Tree, reason: str) -> None
 
 @contextmanager
 def checkpoint_on_interrupt(ctx: StageContext) -> Generator[None]:
-    """Checkpoint an interrupt in a callback, which is exact as callbacks leave agent and state alone."""
+    """Checkpoint before a callback's interrupt, or failing environment, ends the run.
+
+    That is exact, as callbacks leave agent and state alone.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, AbortedEpisodesError):
         checkpoint(ctx)
         raise
 

@@ -64,7 +64,10 @@ class Collect(Protocol):
     """Runs training episodes on the robot or its stand-in."""
 
     def __call__(self, actor: BestOfNActor, episodes: int, first_episode: int) -> Sequence[Episode]:
-        """Collect `episodes`; the first is number `first_episode` of the run, which seeds it."""
+        """Collect `episodes`; the first is number `first_episode` of the run, which seeds it.
+
+        Episodes that were aborted are missing from what is returned.
+        """
         ...
 
 

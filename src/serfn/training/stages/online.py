@@ -222,10 +222,12 @@ class Online(Stage):
             raise ConfigError("the online stage needs a way to collect episodes")
         with checkpoint_on_interrupt(ctx):
             episodes = self._collect(ctx, ctx.collect, count)
+        state.episodes += count  # Those that the environment aborted, too.
+        if not episodes:
+            return checkpoint(ctx)
         ctx.hooks.keep_episodes(data.rounds, episodes)
         add_online_episodes(ctx, episodes)
         data.rounds += 1
-        state.episodes += len(episodes)
         state.robot_steps += sum(episode.length for episode in episodes)
         failures = sum(episode.terminated and not episode.success for episode in episodes)
         ctx.hooks.report(

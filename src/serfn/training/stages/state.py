@@ -96,8 +96,8 @@ class RunState:
         step: Updates done in this stage.
         begun: Whether the stage has been set up.
         updates: Updates done in the run.
-        episodes: Online episodes collected in the run.
-        robot_steps: Control steps of those episodes.
+        episodes: Online episodes run so far, those that the environment aborted included.
+        robot_steps: Control steps of those that ended.
         data: State of the stage's own.
         seconds: Wall-clock seconds spent per stage.
         gates: Decisions so far, oldest first.
