@@ -21,6 +21,7 @@ from serfn.policies.flow import FlowPolicyConfig
 from serfn.reports.study.record import load_study_record
 from serfn.runs.evaluate import load_actor
 from serfn.runs.train import train
+from serfn.studies import ray_backend
 from serfn.studies import study as study_module
 from serfn.studies.config import ModeProbe, OwnMethod, StudyConfig, StudyTask, load_study
 from serfn.studies.job import continue_from_imitation, run_logged
@@ -369,6 +370,23 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"serfn\[ray\]"):
         RayBackend(tmp_path, "local", 1)
+
+
+@pytest.mark.parametrize(
+    ("child", "words"),
+    [
+        ("import time; time.sleep(60)", r"at '10\.0\.0\.1:6379': no answer within 0\.5 s; start it"),
+        ("raise ConnectionError('refused')", "ConnectionError: refused; start it, or use 'local'"),
+        ("import sys; sys.exit(15)", "Ray ends with status 15; start it"),
+    ],
+)
+def test_a_ray_cluster_that_does_not_answer_is_refused_in_time(
+    child: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_backend, "_JOIN", child)
+    limit_s = 0.5 if "sleep" in child else 60.0
+    with pytest.raises(ConfigError, match=words):
+        ray_backend._try_to_join("10.0.0.1:6379", limit_s)
 
 
 def test_a_process_that_dies_is_a_failure(tmp_path: Path) -> None:

@@ -621,3 +621,23 @@ def test_online_chunks_can_teach_the_policy_as_they_were_planned(
     agent.policy_step = watched
     session.run(["imitation", "critic_warmup", "online"])
     assert taught and (taught <= replanned) is (windows == "replans")
+
+
+def test_aborted_episodes_count_as_tried_and_those_of_robots_that_went_on_as_well(
+    surroundings: Any, toy_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    # The first round is lost as a whole, the second brings more than it was asked for.
+    lengths = iter([0, 6, 2])
+    asked: list[tuple[int, int]] = []
+
+    def collect(actor: Any, episodes: int, first_episode: int) -> list[Any]:
+        asked.append((first_episode, episodes))
+        count = next(lengths)
+        return surroundings.collect(actor, count, first_episode) if count else []
+
+    online = OnlineConfig(episodes=12, episodes_per_round=4, updates_per_round=4, batch_size=8)
+    session = surroundings.make_session(toy_config(online=online), tmp_path, collect=collect)
+    session.run()
+    assert asked == [(0, 4), (4, 4), (10, 2)]
+    assert session.state.episodes == 12
+    assert session.state.robot_steps == 8 * 12

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
+
+from serfn.cli.progress import foreign_output_to_stderr
 
 
 def doctor(
@@ -24,8 +27,9 @@ def doctor(
     from serfn.reports.doctor import CHECKS, read_case
     from serfn.reports.doctor import diagnose as look
 
-    case = read_case(folder)
-    found = look(case)
+    with foreign_output_to_stderr() if as_json else nullcontext():
+        case = read_case(folder)
+        found = look(case)
     if as_json:
         print(json.dumps({"folder": str(folder), "findings": [finding.to_dict() for finding in found]}))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -179,6 +180,9 @@ def foreign_output_to_stderr() -> Iterator[None]:
         sys.stdout = sys.stderr
         yield
     finally:
+        sys.stderr.flush()
+        # What a C library still buffers must not follow us to standard output.
+        ctypes.CDLL(None).fflush(None)
         sys.stdout = python_output
         os.dup2(kept, 1)
         os.close(kept)

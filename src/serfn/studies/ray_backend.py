@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ LOCAL = "local"
 """Address that starts a cluster on this machine instead of joining one."""
 
 _GRACE_S = 60.0
+_JOIN_S = 40.0
+_JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)"
 
 
 class RayBackend:
@@ -34,6 +38,8 @@ class RayBackend:
         self._ray = ray
         self._root = root.resolve()
         local = address == LOCAL
+        if not local:
+            _try_to_join(address)
         try:
             ray.init(
                 address=LOCAL if local else address,
@@ -83,3 +89,26 @@ class RayBackend:
             return "stopped"
         except exceptions.RayError as error:
             return " ".join(str(error).split())
+
+
+def _try_to_join(address: str, limit_s: float = _JOIN_S) -> None:
+    """Join a cluster in a process of its own: where none answers, Ray waits for minutes and ends its process.
+
+    Raises:
+        ConfigError: There is no cluster at the address, or it does not answer in time.
+    """
+    try:
+        joined = subprocess.run(
+            [sys.executable, "-c", _JOIN, address],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {limit_s:g} s"
+    else:
+        if joined.returncode == 0:
+            return
+        reason = (joined.stderr.strip().splitlines() or [f"Ray ends with status {joined.returncode}"])[-1]
+    raise ConfigError(f"cannot use the Ray cluster at '{address}': {reason}; start it, or use 'local'")

@@ -169,9 +169,8 @@ class Online(Stage):
     @property
     def total_updates(self) -> int:
         """Number of critic updates if no robot-time limit ends the stage earlier."""
-        return (
-            math.ceil(self.config.episodes / self.config.episodes_per_round) * self.config.updates_per_round
-        )
+        rounds = math.ceil(self.config.episodes / self.config.episodes_per_round)
+        return rounds * self.config.updates_per_round
 
     def begin(self, ctx: StageContext) -> None:
         """Make the present policy the reference, and the policy to return to."""
@@ -222,7 +221,8 @@ class Online(Stage):
             raise ConfigError("the online stage needs a way to collect episodes")
         with checkpoint_on_interrupt(ctx):
             episodes = self._collect(ctx, ctx.collect, count)
-        state.episodes += count  # Those that the environment aborted, too.
+        # Fewer than asked for where some were aborted, more where robots went on.
+        state.episodes += max(count, len(episodes))
         if not episodes:
             return checkpoint(ctx)
         ctx.hooks.keep_episodes(data.rounds, episodes)
