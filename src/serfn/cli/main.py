@@ -13,6 +13,7 @@ from serfn.cli.entry import INTERRUPTED
 from serfn.cli.evaluate import evaluate
 from serfn.cli.info import info
 from serfn.cli.parsing import Commands, parse
+from serfn.cli.plan import plan
 from serfn.cli.report import report
 from serfn.cli.robot import ROBOT
 from serfn.cli.study import study
@@ -26,6 +27,7 @@ PIPE_CLOSED = 141
 COMMANDS: Commands = {
     "collect": collect,
     "train": train,
+    "plan": plan,
     "evaluate": evaluate,
     "report": report,
     "doctor": doctor,

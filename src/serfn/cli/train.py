@@ -88,6 +88,8 @@ def train(
     settings = override(dataclasses.replace(settings, **changes), assignments)
 
     console = Console()
+    if resume is None and config is None and env is not None and settings.demos is not None:
+        _print_reasons(console, env, cast("Budget", budget), settings.demos)
     try:
         with make_progress() as progress:
             # Names that do not exist are refused by the stages themselves.
@@ -110,6 +112,15 @@ def train(
     else:
         how = f"pip install 'serfn[report]', then: serfn report {folder}"
         console.print(f"no report: matplotlib is not installed; {how}", **plain)
+
+
+def _print_reasons(console: Console, env: str, budget: Budget, demos: Path) -> None:
+    """Say what was chosen for a task without a preset; options given with --set come after it."""
+    from serfn.runs.presets import has_preset, plan
+
+    if not has_preset(env):
+        for reason in plan(demos, budget).reasons:
+            console.print(reason, markup=False, highlight=False, soft_wrap=True)
 
 
 def _chosen(

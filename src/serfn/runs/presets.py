@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
-
-import numpy as np
 
 from serfn.core.errors import ConfigError
 from serfn.core.registry import attribute
 from serfn.critics.mlp import MLPCriticConfig
 from serfn.data.datasets import load_demonstrations
-from serfn.data.episode import Episode
 from serfn.flows import FlowConfig
 from serfn.policies.encoders.mlp import MLPEncoderConfig
 from serfn.policies.flow import FlowPolicyConfig
+from serfn.runs.derive import Plan, derive
+from serfn.runs.facts import facts
 from serfn.tasks.registry import Task, env_of_task, task_of_env
 from serfn.tasks.registry import task as find_task
 from serfn.training.acting import ActingConfig
@@ -66,8 +64,8 @@ def _of_task(entry: Task, env: str, budget: Budget) -> TrainConfig:
 def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> TrainConfig:
     """Return the configuration for any Gymnasium environment.
 
-    The environment of a task gets that task's preset. Elsewhere the sizes of the networks and the amounts of
-    work carry over, and the demonstrations tell the scale of the rewards (`rewards_of`).
+    The environment of a task gets that task's preset; elsewhere the demonstrations decide
+    (`serfn.runs.derive`). Without any, the general one stands until they are given.
 
     Args:
         env: Gymnasium id, with the registering package in front if needed (`package:Id`).
@@ -84,25 +82,25 @@ def preset_for_environment(env: str, budget: Budget, demos: Path | None) -> Trai
     entry = task_of_env(env)
     if entry is not None:
         return dataclasses.replace(_of_task(entry, env, budget), demos=demos)
-    rewards = (
-        RewardConfig() if demos is None else rewards_of(load_demonstrations(demos, skip_bad=True).episodes)
-    )
-    return dataclasses.replace(
-        preset("cube", budget), env=env, plant=None, demos=demos, rewards=rewards, agent=AgentConfig()
-    )
+    if demos is None:
+        return dataclasses.replace(
+            preset("cube", budget), env=env, plant=None, rewards=RewardConfig(), agent=AgentConfig()
+        )
+    return dataclasses.replace(plan(demos, budget).config, env=env, demos=demos)
 
 
-def rewards_of(demonstrations: Sequence[Episode]) -> RewardConfig:
-    """Return the scaling under which the largest demonstrated reward is 1.
+def has_preset(env: str) -> bool:
+    """Whether the environment is that of a task, whose preset is used instead of what data suggest."""
+    return task_of_env(env) is not None
 
-    Where success ends an episode, it counts as an absorbing reward of the largest size: a discounted
-    sum would otherwise prefer to linger.
+
+def plan(demos: Path, budget: Budget) -> Plan:
+    """Return the configuration that demonstrations of any format suggest, with reasons.
+
+    Raises:
+        DataError: They cannot be read.
     """
-    largest = max(float(np.abs(episode.rewards).max()) for episode in demonstrations)
-    ends_well = any(episode.terminated and episode.success for episode in demonstrations)
-    return RewardConfig(
-        scale=1 / largest if largest > 0 else 1.0, absorbing_success=1.0 if ends_well else 0.0
-    )
+    return derive(facts(load_demonstrations(demos, skip_bad=True)), budget)
 
 
 def cube(env_id: str, budget: Budget) -> TrainConfig:
