@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +24,10 @@ MACHINE = ("cpu", "cores", "gpu", "threads", "device")
 """What two records must have in common to be compared."""
 
 SLOWER = 1.25
-"""Ratio of least times from which a figure counts as slower; a machine in use differs by less on its own."""
+"""Ratio of least times from which a group counts as slower, and a contestant beside its group.
+
+Contestants of a group took turns: how busy the machine was changes all of them.
+"""
 
 _PACKAGES = ("torch", "numpy", "mujoco", "onnxruntime")
 
@@ -87,10 +91,23 @@ def show(record: dict[str, Any], old: dict[str, Any] | None, console: Console) -
     if old is None:
         console.print("No earlier record of this machine to compare with.")
         return
-    slower = sorted((item for item in compared.items() if item[1] >= SLOWER), key=lambda item: -item[1])
-    console.print(f"Against {old['commit']} of {old['time']}: {len(slower)} of {len(compared)} are slower.")
-    for (name, who), ratio in slower:
-        console.print(f"  ×{ratio:.2f}  {name}: {who}")
+    console.print(f"Slower than {old['commit']} of {old['time']}:")
+    for line in slower(compared) or ["nothing"]:
+        console.print(f"  {line}")
+
+
+def slower(compared: dict[tuple[str, str], float]) -> list[str]:
+    """Return what became slower, of ratios by group and contestant: whole groups, then single contestants."""
+    typical = {
+        name: float(np.median([ratio for (group, _), ratio in compared.items() if group == name]))
+        for name, _ in compared
+    }
+    groups = [f"×{ratio:.2f}  all of: {name}" for name, ratio in typical.items() if ratio >= SLOWER]
+    return groups + [
+        f"×{ratio:.2f}  {name}: {who} (its group ×{typical[name]:.2f})"
+        for (name, who), ratio in compared.items()
+        if ratio >= SLOWER * typical[name]
+    ]
 
 
 def _table(name: str, group: Group, compared: dict[tuple[str, str], float]) -> Table:
