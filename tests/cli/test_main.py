@@ -251,7 +251,7 @@ def test_files_that_are_no_demonstrations(
     (tmp_path / "text.npz").write_text("hello")
     for name in ("half.npz", "text.npz", "."):
         assert str(tmp_path / name) in refused(capsys, *known, "--demos", tmp_path / name)
-    assert "fewer than a chunk of 99" in refused(capsys, *known, "--demos", demos, "--set", "chunk_size=99")
+    assert "fewer than a chunk of 30" in refused(capsys, *known, "--demos", demos, "--set", "chunk_size=30")
     assert not (tmp_path / "run").exists()
 
 

@@ -107,7 +107,7 @@ def test_a_sparse_task_of_300_steps_gets_the_configuration_that_was_measured() -
 def test_chunks_fit_into_short_episodes_and_long_ones_take_recorded_returns() -> None:
     short = derive(facts(demonstrations(episode([0, 0, 0, 0, 0, 0, 0, 1], ends=True))), "demo").config
     assert short.chunk_size == 2
-    long = derive(facts(demonstrations(episode([0] * 899 + [1], ends=True))), "demo").config
+    long = derive(facts(demonstrations(episode([0.0] * 899 + [1.0], ends=True))), "demo").config
     assert (long.chunk_size, long.agent.return_steps) == (16, 30)
 
 
