@@ -10,13 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serfn.core.errors import DataError
+from serfn.data.episode import Episode
 from serfn.data.formats.npz import load_npz
 from serfn.data.store.labels import LabelChange
 from serfn.data.store.store import EpisodeStore
+from serfn.data.store.writer import StoreWriter
 from serfn.robot.budget import InteractionBudget
+from serfn.runs.demonstrations import read_findings
 from serfn.runs.inputs import write_inputs
 from serfn.sessions.actor import RobotActor
 from serfn.sessions.actor_learner import run_session
@@ -195,3 +199,53 @@ def test_corrected_labels_reach_the_learner(make_session: Callable[..., RobotFol
     learner = Learner(folder.path, should_stop=lambda: True)
     assert learner.session.context.online.num_episodes == 1
     assert learner.session.context.online.num_imitable_steps == 12
+
+
+@pytest.mark.parametrize(
+    ("rewards", "success", "words"),
+    [
+        (-1.0, None, "those of the session in ["),
+        (0.0, True, "2 of 2 episodes of the session"),
+    ],
+)
+def test_a_learner_compares_the_rewards_of_a_session_with_the_demonstrated_ones(
+    rewards: float, success: bool | None, words: str, make_session: Callable[..., RobotFolder]
+) -> None:
+    folder = make_session("elsewhere")
+    task = folder.task()
+    EpisodeStore.create(folder.store("robot"), task)
+    recorded = Episode(
+        observations=np.zeros((13, 4)),
+        actions=np.zeros((12, 2)),
+        rewards=np.full(12, rewards),
+        terminated=success is True,
+        truncated=success is None,
+        success=success,
+        chunk_starts=np.arange(12) % 4 == 0,
+    )
+    with StoreWriter(folder.store("robot"), flush="never") as writer:
+        for _ in range(2):
+            writer.add(recorded)
+    notes: list[str] = []
+    learner = Learner(
+        folder.path, should_stop=lambda: any("rewards:" in note for note in notes), progress=Notes(notes)
+    )
+    learner.run()
+    (finding,) = read_findings(folder.path)
+    assert words in str(finding["text"]) and notes.count(str(finding["text"])) == 1
+
+
+class Notes:
+    """Progress that keeps what is said."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+
+    def stage_started(self, name: str, total: int) -> None: ...
+
+    def advanced(self, name: str, n: int, metrics: object) -> None: ...
+
+    def stage_finished(self, name: str, summary: object) -> None: ...
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)

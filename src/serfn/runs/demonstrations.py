@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serfn.core.agreement import compare, settle
 from serfn.core.errors import DataError
 from serfn.core.files import write_atomically
+from serfn.core.rewards import RewardKind
 from serfn.core.sides import Finding, Side
 from serfn.core.spec import TaskSpec
 from serfn.data.datasets import load_demonstrations
 from serfn.data.demonstrations import Demonstrations
+from serfn.data.episode import Episode
 from serfn.data.resample import resample
 from serfn.training.config import TrainConfig
 
@@ -64,6 +66,56 @@ def compare_with_task(config: TrainConfig, given: Demonstrations, task: Side) ->
     """
     side = given.side(f"the demonstrations '{config.demos}'")
     return settle(compare(dataclasses.replace(side, chunk_size=config.chunk_size), task, "train"))
+
+
+class RewardsMet:
+    """Compares the rewards that a run or session meets with those of its demonstrations, and says it once.
+
+    Args:
+        folder: Folder of the run or session, for its report.
+        demonstrations: Demonstrations with the rewards of the task.
+        config: Configuration, for what an ending is worth.
+        met: What to call where the episodes come from.
+        note: Takes one sentence for the user.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        demonstrations: Sequence[Episode],
+        config: TrainConfig,
+        met: str,
+        note: Callable[[str], None],
+    ) -> None:
+        self._folder, self._met, self._note = folder, met, note
+        self._given = RewardKind.of(episode.rewards for episode in demonstrations)
+        self._labels_count = config.rewards.absorbing_success != 0
+        self._told: set[str] = set()
+
+    def look(self, episodes: Sequence[Episode]) -> None:
+        """Compare the rewards of `episodes`; those that were never paid say nothing but for successes."""
+        if not episodes:
+            return
+        kind = RewardKind.of(episode.rewards for episode in episodes)
+        if kind.paid and "rewards" not in self._told:
+            self._told.add("rewards")
+            given = Side(name="the demonstrations", rewards=self._given)
+            self._say(compare(given, Side(name=self._met, rewards=kind), "train"))
+        worthless = [episode for episode in episodes if episode.success and not episode.rewards.any()]
+        if worthless and self._given.paid and not self._labels_count and "labels" not in self._told:
+            self._told.add("labels")
+            text = (
+                f"rewards: {len(worthless)} of {len(episodes)} episodes of {self._met} are successes whose "
+                f"rewards are all 0, those of the demonstrations are {self._given}; nothing tells the critic "
+                "of these successes: train with --set rewards.absorbing_success=1, or have steps paid (on a "
+                "robot by a judge, --reward)"
+            )
+            self._say([Finding("rewards", text)])
+
+    def _say(self, findings: Sequence[Finding]) -> None:
+        write_findings(self._folder, findings)
+        for finding in findings:
+            self._note(finding.text)
 
 
 def write_findings(folder: Path, findings: Sequence[Finding]) -> None:

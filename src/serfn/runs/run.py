@@ -8,15 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serfn.core.agreement import compare
 from serfn.core.config import to_dict
 from serfn.core.errors import CheckpointError, SerfnError
 from serfn.core.progress import Progress
 from serfn.core.protocols import ChunkActor
 from serfn.core.results import EvaluationResult
-from serfn.core.rewards import RewardKind
 from serfn.core.seeding import torch_seed
-from serfn.core.sides import Side
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.policies.bundle import save_bundle
@@ -24,7 +21,7 @@ from serfn.reports.doctor import Rounds
 from serfn.rollout.aborts import AbortedEpisode, Aborts
 from serfn.rollout.rollouts import evaluation_result, rollout
 from serfn.rollout.simulations import Simulations
-from serfn.runs.demonstrations import write_findings
+from serfn.runs.demonstrations import RewardsMet
 from serfn.runs.evaluate import load_actor, prepare_for
 from serfn.runs.films import add_films
 from serfn.runs.inputs import fingerprint
@@ -101,7 +98,9 @@ class Run:
         )
         # Demonstrations that a run collects itself have the rewards of its task.
         given = config.demos is not None
-        self._rewards = RewardKind.of(episode.rewards for episode in demonstrations) if given else None
+        self._rewards = (
+            RewardsMet(folder, demonstrations, config, "the environment", progress.note) if given else None
+        )
         self._latest: EvaluationResult | None = None
         self._told_of_graphs = False
         self._doctor = Rounds(folder, progress.note)
@@ -193,7 +192,8 @@ class Run:
             )
         if not recorded:
             raise self.aborts.error()
-        self._compare_rewards(recorded)
+        if self._rewards is not None:
+            self._rewards.look(recorded)
         result = evaluation_result(recorded, self.task.control_hz, asked=count)
         self.log.evaluation(
             {
@@ -241,7 +241,8 @@ class Run:
                 collected = self.experience.collect(first_episode, episodes, run)
         finally:
             self._online = False
-        self._compare_rewards(collected)
+        if self._rewards is not None:
+            self._rewards.look(collected)
         self._doctor.look()
         return collected
 
@@ -260,20 +261,6 @@ class Run:
             self._told_of_graphs = True
             self.progress.note(note)
         return self.time.acting(actor, part)
-
-    def _compare_rewards(self, episodes: Sequence[Episode]) -> None:
-        """Say, once, whether rewards of the environment are of another kind than demonstrated ones."""
-        if self._rewards is None or not episodes:
-            return
-        met = RewardKind.of(episode.rewards for episode in episodes)
-        if not met.paid:
-            return
-        given = Side(name="the demonstrations", rewards=self._rewards)
-        self._rewards = None
-        findings = compare(given, Side(name="the environment", rewards=met), "train")
-        write_findings(self.folder, findings)
-        for finding in findings:
-            self.progress.note(finding.text)
 
     def _report(self, means: dict[str, float]) -> None:
         with self.time.spent_on("records"):

@@ -17,6 +17,7 @@ from serfn.core.errors import ConfigError
 from serfn.core.progress import SILENT, Progress
 from serfn.data.episode import Episode
 from serfn.reports.doctor import Rounds
+from serfn.runs.demonstrations import RewardsMet
 from serfn.runs.inputs import demonstrations_of_run
 from serfn.runs.log import RunLog, StageLog
 from serfn.sessions.experience import ExperienceFeed, StoredEpisode
@@ -81,10 +82,12 @@ class Learner:
         config = load_config(TrainConfig, self.folder.config)
         assert config.demos is not None  # set by `robot_folder.session_config`
         self._stages = StageLog(self._log, lambda: self.state, task.control_hz, progress, "learner")
+        demonstrations = demonstrations_of_run(config, config.demos, folder, task)[0].episodes
+        self._rewards = RewardsMet(self.folder.path, demonstrations, config, "the session", progress.note)
         self.session = TrainingSession(
             config,
             task,
-            demonstrations_of_run(config, config.demos, folder, task)[0].episodes,
+            demonstrations,
             self.folder.checkpoints,
             collect=self._collect,
             report=self._stages.report,
@@ -139,7 +142,9 @@ class Learner:
             if len(found) >= episodes:
                 self._doctor.look()
                 self._taken += [(self._feed.name(stored), stored.number) for stored in found]
-                return [stored.episode for stored in found]
+                collected = [stored.episode for stored in found]
+                self._rewards.look(collected)
+                return collected
             if self._should_stop():
                 # What was read but not learnt from is read again after a resume.
                 raise KeyboardInterrupt
