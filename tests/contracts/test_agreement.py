@@ -21,6 +21,7 @@ from serfn.data.convert import ConvertOptions, convert
 from serfn.data.datasets import load_demonstrations
 from serfn.data.episode import Episode
 from serfn.data.formats.npz import save_npz
+from serfn.data.store.chunks import EpisodeStart
 from serfn.data.store.store import EpisodeStore, open_or_create
 from serfn.data.store.transfer import merge_stores
 from serfn.data.store.writer import StoreWriter
@@ -216,6 +217,28 @@ def test_a_checkpoint_is_compared_with_its_environment(change: str) -> None:
         Side.of_task("the checkpoint", other(TASK)), Side.of_task("its environment", TASK), "resume"
     )
     assert found[0].refused and value in found[0].text and expected in found[0].text
+
+
+@pytest.mark.parametrize("how", ["add", "record"])
+@pytest.mark.parametrize("again", [False, True])
+def test_images_of_another_size_do_not_come_into_a_store(how: str, again: bool, tmp_path: Path) -> None:
+    path = make_store(tmp_path / "store", TASK, image=None if again else 8)
+    other = make_episode(TASK, image=16)
+
+    def write(writer: StoreWriter) -> None:
+        if how == "add":
+            writer.add(other)
+        else:
+            start = {name: stack[0] for name, stack in other.images.items()}
+            writer.record(EpisodeStart(observation=other.observations[0], images=start))
+
+    with StoreWriter(path, flush="never") as writer:
+        if again:
+            writer.add(make_episode(TASK, image=8))
+        with pytest.raises(DataError, match=r"'top' has \[16, .* in the episode and \[8, 8, 3\] in store"):
+            write(writer)
+        writer.add(make_episode(TASK))
+    assert len(EpisodeStore(path)) == 2 + again
 
 
 def test_stores_with_other_image_sizes_are_not_merged(tmp_path: Path) -> None:

@@ -227,3 +227,11 @@ def _batch(content: bytes) -> pa.RecordBatch:
 
 def _values(batch: pa.RecordBatch) -> dict[str, Any]:
     return json.loads((batch.schema.metadata or {})[_KEY])
+
+
+def image_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return `(height, width, channels)` by camera of the first episode in `folder` that has images."""
+    for file in episode_files(folder):
+        if not file.images and (cameras := read_values(folder, file)[0]["images"].get("cameras", ())):
+            return {name: tuple(shape) for name, shape in cameras}
+    return {}

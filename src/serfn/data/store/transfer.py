@@ -19,6 +19,7 @@ from serfn.data.store.episode_files import (
     EpisodeFile,
     episode_files,
     image_file,
+    image_shapes,
     publish,
     read_values,
     verified,
@@ -91,11 +92,8 @@ def split_store(source: Path, targets: tuple[Path, Path], fraction: float, seed:
 
 
 def _side(source: Path, task: TaskSpec) -> Side:
-    """Return what a store says of its task, with the cameras of its first episode."""
-    first = next(iter(_committed(source)), None)
-    shapes = [] if first is None else read_values(source / "episodes", first)[0]["images"].get("cameras", ())
-    side = Side.of_task(f"'{source}'", task)
-    return dataclasses.replace(side, images={name: tuple(shape) for name, shape in shapes})
+    """Return what a store says of its task, with its cameras."""
+    return dataclasses.replace(Side.of_task(f"'{source}'", task), images=image_shapes(source / "episodes"))
 
 
 def _committed(store: Path) -> list[EpisodeFile]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from serfn.core.agreement import compare, settle
 from serfn.core.errors import DataError
 from serfn.core.lock import FileLock
+from serfn.core.sides import Side
 from serfn.data.episode import Episode
 from serfn.data.store.chunks import Ending, EpisodeStart, ExecutedChunk, check_channels
-from serfn.data.store.episode_files import write_episode
+from serfn.data.store.episode_files import image_shapes, write_episode
 from serfn.data.store.journal import SUFFIX, Journal
 from serfn.data.store.recovery import commit_journal, committed_file, journal_uid, next_number, recover
 from serfn.data.store.store import read_task, writer_lock
@@ -60,6 +62,7 @@ class StoreWriter:
         self._next: int | None = None
         self._begun = 0
         self._open: dict[str, Recording] = {}
+        self._cameras: dict[str, tuple[int, ...]] | None = None
 
     def add(self, episode: Episode, *, uid: str | None = None) -> int:
         """Commit a whole episode and return its number.
@@ -69,12 +72,13 @@ class StoreWriter:
             uid: Its identity, if another store has given it one already.
 
         Raises:
-            DataError: The episode has other dimensions than the store's task, or cannot be written; then the
-                store is as it was before.
+            DataError: The episode has other dimensions than the store's task or images of other sizes than
+                its episodes, or cannot be written; then the store is as it was before.
         """
         self._check_open()
         self._check_dimensions(episode.observations.shape[1], episode.actions.shape[1])
         check_channels(episode.images)
+        self._check_cameras({name: stack.shape[1:] for name, stack in episode.images.items()})
         number, self._next = self._number(), None
         write_episode(
             self.path / "episodes",
@@ -91,11 +95,12 @@ class StoreWriter:
         """Begin an episode that is recorded chunk by chunk; several may run side by side.
 
         Raises:
-            DataError: The observation has another dimension than the task's, or the journal cannot be
-                written.
+            DataError: The observation has another dimension than the task's, an image another size than
+                those of the store, or the journal cannot be written.
         """
         self._check_open()
         self._check_dimensions(len(start.observation), None)
+        self._check_cameras({name: image.shape for name, image in start.images.items()})
         uid = secrets.token_hex(8)
         # In the order in which they began, as recovery commits them in the order of their names.
         name = f"{self._number():08d}-{self._begun:08d}-{uid}{SUFFIX}"
@@ -167,6 +172,15 @@ class StoreWriter:
                 f"the episode has {obs_dim} observation and {action_dim} action dimensions; store "
                 f"'{self.path}' keeps {expected[0]} and {expected[1]}"
             )
+
+    def _check_cameras(self, given: dict[str, tuple[int, ...]]) -> None:
+        """Refuse images of other cameras or sizes than the store has; without images nothing is compared."""
+        if not given:
+            return
+        if not self._cameras:
+            self._cameras = image_shapes(self.path / "episodes") or given
+        stored = Side(name=f"store '{self.path}'", images=self._cameras)
+        settle(compare(Side(name="the episode", images=given), stored, "store"), DataError)
 
 
 class Recording:
