@@ -26,6 +26,7 @@ from serfn.core.results import EvaluationResult
 from serfn.policies.bundle import save_bundle
 from serfn.runs.evaluate import evaluate, load_actor
 from serfn.runs.presets import Budget, preset, preset_for_environment
+from serfn.runs.recordings import plan_for_recordings
 from serfn.runs.train import RunResult, train
 from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.config import TrainConfig
@@ -51,16 +52,16 @@ class Serfn:
         cls,
         demos: str | Path,
         *,
-        env: str,
+        env: str | None = None,
         budget: Budget = "demo",
         folder: str | Path = "runs/serfn",
         **options: Any,
     ) -> Serfn:
-        """Return a learner for any Gymnasium environment with demonstrations of it.
+        """Return a learner for demonstrations, with a Gymnasium environment or without one.
 
         Args:
-            demos: NPZ file, see `serfn.data.formats.npz` for its layout.
-            env: Gymnasium id.
+            demos: Demonstrations of any format, such as an NPZ file or the folder of serfn robot record.
+            env: Gymnasium id; None learns from the recordings alone, and held-out ones judge.
             budget: How much work, see `serfn.runs.presets.preset_for_environment`.
             folder: Run folder.
             **options: Fields of `TrainConfig` that shall differ from the preset; a mapping changes single
@@ -69,7 +70,11 @@ class Serfn:
         Raises:
             DataError: The demonstrations cannot be read.
         """
-        settings = preset_for_environment(env, budget, Path(demos))
+        if env is None:
+            rate = options.get("control_hz")
+            settings = plan_for_recordings(Path(demos), budget, rate).config
+        else:
+            settings = preset_for_environment(env, budget, Path(demos))
         return cls(changed(settings, options), folder)
 
     @classmethod

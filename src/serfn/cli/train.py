@@ -18,6 +18,7 @@ from serfn.core.errors import AbortedEpisodesError, ConfigError
 from serfn.core.extras import installed
 
 if TYPE_CHECKING:
+    from serfn.runs.derive import Plan
     from serfn.runs.presets import Budget
     from serfn.training.config import TrainConfig
 
@@ -45,7 +46,8 @@ def train(
     """Train in four stages (imitation, critic warm-up, offline, online) and write a report.
 
     Args:
-        task: Task, see 'serfn info', or package.module:TASK. Demonstrations are recorded first.
+        task: Task, see 'serfn info', or package.module:TASK. Demonstrations are recorded first. With --demos
+            and neither --task nor --env there is no environment: recordings alone teach and judge.
         budget: How much work: smoke tries everything in two minutes, demo improves in about ten, full
             uses 105 minutes of robot time.
         out: Run folder to write.
@@ -73,12 +75,17 @@ def train(
             raise ConfigError(f"--resume {resume} continues in its folder; leave out --out {out}")
         ignored = {"task": task, "budget": budget, "env": env, "config": config}
         refuse_on_resume(f"run '{resume}'", ignored)
-        settings, folder = stored_config(resume), resume
+        settings, folder, reasons = stored_config(resume), resume, ()
     else:
         if task is not None and env is not None:
             raise ConfigError(f"--task {task} and --env {env} exclude each other; give one of them")
-        task, budget = task or "cube", budget or "demo"
-        settings = _chosen(task, budget, env, config, demos)
+        budget, reasons = budget or "demo", ()
+        if demos is not None and task is env is config is None:
+            planned = _for_recordings(demos, budget, assignments)
+            settings, reasons, task = planned.config, planned.reasons, demos.stem
+        else:
+            task = task or "cube"
+            settings = _chosen(task, budget, env, config, demos)
         label = (task if env is None else env).rpartition(":")[2].replace("/", "-")
         folder = out or Path("runs") / f"{label}-{budget}-{datetime.now():%Y%m%d-%H%M%S}"
     given = {"seed": seed, "demos": demos, "plant": plant, "resample": resample}
@@ -90,6 +97,9 @@ def train(
     console = Console()
     if resume is None and config is None and env is not None and settings.demos is not None:
         _print_reasons(console, env, cast("Budget", budget), settings.demos)
+    elif resume is None:
+        for reason in reasons:
+            console.print(reason, markup=False, highlight=False, soft_wrap=True)
     try:
         with make_progress() as progress:
             # Names that do not exist are refused by the stages themselves.
@@ -121,6 +131,18 @@ def _print_reasons(console: Console, env: str, budget: Budget, demos: Path) -> N
     if not has_preset(env):
         for reason in plan(demos, budget).reasons:
             console.print(reason, markup=False, highlight=False, soft_wrap=True)
+
+
+def _for_recordings(demos: Path, budget: Budget, assignments: tuple[str, ...]) -> Plan:
+    """Return what suits demonstrations without an environment; a rate that was given decides it, too."""
+    from serfn.runs.recordings import plan_for_recordings
+
+    rates = [word.partition("=")[2] for word in assignments if word.startswith("control_hz=")]
+    try:
+        rate = float(rates[-1]) if rates else None
+    except ValueError:
+        raise ConfigError(f"control_hz is '{rates[-1]}'; give a number of steps per second") from None
+    return plan_for_recordings(demos, budget, rate)
 
 
 def _chosen(

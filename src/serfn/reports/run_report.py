@@ -121,6 +121,8 @@ def _findings(record: RunRecord) -> str:
 def _results(record: RunRecord) -> str:
     table = results_table(record)
     if not table.points:
+        if record.gates and record.config.get("env") is None:
+            return _note("There is no environment: held-out recordings judge, see the gates below.")
         return _note("No stage has been evaluated yet.")
     heads = "".join(
         f"<th scope='col'>{stage_words(point.stage)}<small>{escape(point.acting_label)}<br>"

@@ -54,6 +54,10 @@ def verdict_sentence(record: RunRecord) -> str:
     """Say in plain words whether the run made its policy better than imitation."""
     finals = record.finals()
     if not finals:
+        if record.gates and record.config.get("env") is None:
+            last = record.gates[-1]
+            said = "promoted" if last.get("promoted") else "not promoted"
+            return f"No environment; {last.get('stage')}: {said}, {last.get('reason')}."
         return "No stage has been evaluated yet."
     name = readable(record.score_name)
     first, last = (score_row(point, record).interval for point in (finals[0], finals[-1]))

@@ -66,9 +66,14 @@ def evaluate(
     if episodes < 1 or seed < 0:
         raise ConfigError(f"episodes is {episodes} and seed is {seed}; use at least 1 and at least 0")
     actor, config = load_actor(path, candidates=candidates, temperature=temperature)
+    if env is None and config is not None and config.env is None:
+        raise ConfigError(
+            f"'{path}' was trained on recordings alone: there is no environment to evaluate it in; name "
+            f"one with --env, or run it on the robot: serfn robot run --policy {path} --learn none"
+        )
     same_env = config is not None and env in (None, config.env)
     simulations = Simulations(
-        env or (actor.task.id if config is None else config.env),
+        env or (actor.task.id if config is None or config.env is None else config.env),
         config.plant if config is not None and same_env and plant is None else plant,
         config.env_options if config is not None and same_env else {},
         count=min(8 if config is None else config.evaluation.simulations, episodes),

@@ -33,6 +33,7 @@ from serfn.training.acting import BestOfNActor, sampling
 from serfn.training.checkpoint import target
 from serfn.training.config import TrainConfig
 from serfn.training.gate import GateDecision
+from serfn.training.holdout import split
 from serfn.training.session import TrainingSession
 from serfn.training.stages.state import RunState, StageName
 
@@ -65,7 +66,8 @@ class Run:
         folder: Run folder; it exists.
         task: What is being learnt.
         demonstrations: Demonstrations with the rewards of the task.
-        simulations: Environments of collection and evaluation.
+        simulations: Environments of collection and evaluation; None where there are none, and held-out
+            demonstrations judge the policies.
         films: Record film strips where the environment renders.
         progress: Watches.
     """
@@ -76,13 +78,14 @@ class Run:
         folder: Path,
         task: TaskSpec,
         demonstrations: Sequence[Episode],
-        simulations: Simulations,
+        simulations: Simulations | None,
         *,
         films: bool,
         progress: Progress,
     ) -> None:
         self.config, self.folder, self.task = config, folder, task
-        self.simulations, self.films, self.progress = simulations, films, progress
+        self._simulations, self.progress = simulations, progress
+        self.films = films and simulations is not None
         self.log = RunLog(folder)
         self.experience = OnlineData(folder / EXPERIENCE, task, self._episode_seed)
         self._demonstrations = fingerprint(demonstrations)
@@ -104,13 +107,17 @@ class Run:
         self._latest: EvaluationResult | None = None
         self._told_of_graphs = False
         self._doctor = Rounds(folder, progress.note)
+        learnt, held_out = list(range(len(demonstrations))), list[int]()
+        if simulations is None:
+            learnt, held_out = split(len(demonstrations), config.seed)
         self.session = TrainingSession(
             config,
             task,
-            demonstrations,
+            [demonstrations[index] for index in learnt],
             folder / "checkpoints",
-            evaluate=self._evaluate,
-            collect=self._collect,
+            evaluate=None if simulations is None else self._evaluate,
+            collect=None if simulations is None else self._collect,
+            held_out=[demonstrations[index] for index in held_out],
             report=self._report,
             started=self._started,
             finished=self._finished,
@@ -121,10 +128,17 @@ class Run:
                 "position": self.log.position(),
                 "demonstrations": self._demonstrations,
                 "time": self.time.seconds,
+                "held_out": held_out,
             },
             episodes=self.experience,
         )
         self._stop = lambda: False
+
+    @property
+    def simulations(self) -> Simulations:
+        """Environments of collection and evaluation, which are called only where there are any."""
+        assert self._simulations is not None
+        return self._simulations
 
     @property
     def state(self) -> RunState:

@@ -41,9 +41,10 @@ from serfn.rollout.simulations import Simulations
 from serfn.runs.demonstrations import compare_with_task, read_demonstrations, write_findings
 from serfn.runs.evaluate import worker_threads
 from serfn.runs.folder import CONFIG_FILE, RUN, write_config
-from serfn.runs.inputs import demonstrations_of_run, read_inputs, write_inputs
+from serfn.runs.inputs import demonstrations_of_run, places, read_inputs, write_inputs
 from serfn.runs.log import ABORTED
 from serfn.runs.online_data import EXPERIENCE
+from serfn.runs.recordings import describe, task_of_recordings
 from serfn.runs.run import Run, RunResult
 from serfn.tasks.registry import task_of_env, tasks
 from serfn.training.build import make_agent, make_demonstration_replay, make_stages
@@ -55,6 +56,9 @@ _MOST_CLIPPED = 0.02
 """Share of demonstrated steps whose clipped reward needs no mention."""
 
 _ROUND_OFF = 1e-6
+
+RECORDED: tuple[StageName, ...] = ("imitation", "critic_warmup", "offline")
+"""Stages that need no environment."""
 
 
 def train(
@@ -87,6 +91,8 @@ def train(
     chosen: Sequence[StageName] = STAGES if stages is None else stages
     chosen = tuple(stage.name for stage in make_stages(config, chosen))
     folder = Path(run_dir)
+    if config.env is None:
+        return _train_on_recordings(config, folder, resume, chosen if stages else RECORDED, progress)
     simulations = Simulations(
         config.env,
         config.plant,
@@ -122,11 +128,7 @@ def train(
                 findings = (*findings, Finding("bad episodes", f"demonstrations: {given.left_out}"))
             make_demonstration_replay(config, task, given.episodes)
         begun = (folder / CONFIG_FILE).exists()
-        if chosen[0] != STAGES[0] and target(folder / "checkpoints", "last") is None:
-            raise ConfigError(
-                f"stage {chosen[0]} goes on from what imitation has learnt, and '{folder}' has no "
-                "checkpoint; begin with imitation, or resume a run that has it"
-            )
+        _check_first_stage(chosen, folder)
         resuming = _open_folder(folder, config, resume)
         if begun and not resuming:
             progress.note(f"'{folder}' was stopped before its first checkpoint: it starts from the beginning")
@@ -146,6 +148,33 @@ def train(
             progress.note(failure)
 
 
+def _train_on_recordings(
+    config: TrainConfig, folder: Path, resume: bool, stages: Sequence[StageName], progress: Progress
+) -> RunResult:
+    """Train without an environment: held-out recordings judge what is learnt."""
+    if config.demos is None:
+        raise ConfigError("there is neither an environment nor demos; give one of them")
+    if "online" in stages:
+        raise ConfigError(
+            "the online stage needs an environment; run it on the robot: serfn robot run --policy RUN"
+        )
+    place = config.demos if not resume else next(iter(places(config.demos, folder)), config.demos)
+    found = load_demonstrations(place, skip_bad=config.skip_bad)
+    task = task_of_recordings(found, place, config.control_hz)
+    given, place = _given(config, place, folder, task, resume, True)
+    config = dataclasses.replace(config, demos=place)
+    make_agent(config, task)
+    make_demonstration_replay(config, task, given.episodes)
+    _check_first_stage(stages, folder)
+    resuming = _open_folder(folder, config, resume)
+    if not resuming or read_inputs(folder):
+        write_inputs(folder, place, given.episodes)
+    for note in (describe(task, given), *_notes(given, config)):
+        progress.note(f"demonstrations: {note}")
+    run = Run(config, folder, task, given.episodes, None, films=False, progress=progress)
+    return run.execute(stages, resuming)
+
+
 def _given(
     config: TrainConfig, path: Path, folder: Path, task: TaskSpec, resume: bool, rate_known: bool
 ) -> tuple[Demonstrations, Path]:
@@ -153,6 +182,15 @@ def _given(
     if resume:
         return demonstrations_of_run(config, path, folder, task, rate_known=rate_known)
     return read_demonstrations(config, path, task, rate_known=rate_known), path
+
+
+def _check_first_stage(stages: Sequence[StageName], folder: Path) -> None:
+    """Raise unless the first stage has what it goes on from."""
+    if stages[0] != STAGES[0] and target(folder / "checkpoints", "last") is None:
+        raise ConfigError(
+            f"stage {stages[0]} goes on from what imitation has learnt, and '{folder}' has no "
+            "checkpoint; begin with imitation, or resume a run that has it"
+        )
 
 
 def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> bool:

@@ -96,6 +96,7 @@ def probe_modes(actor: ChunkActor, config: TrainConfig, probe: ModeProbe) -> dic
         and `paths`, `{"points": [[x, y], ...], "success": ...}` of some episodes in the probe's plane.
     """
     plant = config.plant if probe.plant is None else probe.plant
+    assert config.env is not None  # a study's tasks have environments
     simulations = Simulations(config.env, plant, config.env_options, count=config.evaluation.simulations)
     try:
         episodes = rollout(

@@ -110,8 +110,10 @@ def env_of_task(name: str) -> str:
     return name if ":" in name else task(name).env_id
 
 
-def task_of_env(env: str) -> Task | None:
+def task_of_env(env: str | None) -> Task | None:
     """Return the task behind a Gymnasium id or a `package.module:TASK`; None for any other environment."""
+    if env is None:
+        return None
     for name, entry in _OURS.items():
         if entry.env_id == env:
             return tasks.find(name)

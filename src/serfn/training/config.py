@@ -56,7 +56,7 @@ class TrainConfig:
 
     Attributes:
         env: Gymnasium id of the environment in which the policy is fine-tuned and evaluated, with the
-            registering package in front if needed (`package:Id`).
+            registering package in front if needed (`package:Id`); None learns from `demos` alone.
         plant: Plant (variant of the simulated system) of one of our tasks; None for other environments, or
             for the task's default.
         env_options: Further keyword arguments of the environment.
@@ -90,7 +90,7 @@ class TrainConfig:
             its targets cannot take in `agent.return_steps`, or more steps are executed than chunks have.
     """
 
-    env: str = "serfn/OrcaCubeRotation-v0"
+    env: str | None = "serfn/OrcaCubeRotation-v0"
     plant: str | None = None
     env_options: dict[str, Any] = field(default_factory=dict)
     control_hz: float | None = None
@@ -115,8 +115,8 @@ class TrainConfig:
     enforce_gates: bool = True
 
     def __post_init__(self) -> None:
-        if not self.env:
-            raise ConfigError("env is empty; give a Gymnasium id")
+        if self.env == "":
+            raise ConfigError("env is empty; give a Gymnasium id, or none to learn from demos alone")
         for name in ("chunk_size", "replay_steps", "demo_episodes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")

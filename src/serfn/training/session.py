@@ -28,6 +28,7 @@ from serfn.training.build import (
 from serfn.training.checkpoint import CheckpointStore
 from serfn.training.config import TrainConfig
 from serfn.training.episode_log import EpisodeLog, RoundFiles
+from serfn.training.holdout import Holdout
 from serfn.training.rewards import learning_rewards
 from serfn.training.stages.base import run_stages
 from serfn.training.stages.context import Collect, Evaluate, Hooks, StageContext
@@ -52,6 +53,7 @@ class TrainingSession:
         alarm: Takes one sentence about something suspicious.
         should_stop: Asked between updates; True ends the run after a checkpoint.
         extra_state: Values of the surroundings to keep in each checkpoint, such as positions in log files.
+        held_out: Demonstrations that nothing is learnt from, to judge policies by where nobody evaluates.
         episodes: Keeps online episodes; None keeps them beside the checkpoints.
     """
 
@@ -71,6 +73,7 @@ class TrainingSession:
         alarm: Callable[[str], None] = lambda text: None,
         should_stop: Callable[[], bool] = lambda: False,
         extra_state: Callable[[], dict[str, Any]] = dict,
+        held_out: Sequence[Episode] = (),
         episodes: EpisodeLog | None = None,
     ) -> None:
         self.config = config
@@ -103,6 +106,14 @@ class TrainingSession:
             enforce_gates=config.enforce_gates,
             to_learning=lambda episode: learning_rewards(episode, config.rewards, config.agent.discount),
         )
+        if held_out:
+            self.context.holdout = Holdout(
+                agent,
+                [self.context.to_learning(episode) for episode in held_out],
+                lambda steps: make_replay(config, task, steps),
+                config.agent.discount,
+                config.seed,
+            )
 
     @property
     def state(self) -> RunState:

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from serfn.core.errors import AbortedEpisodesError, ConfigError
 from serfn.training.acting import ActingConfig
 from serfn.training.gate import GateDecision, Score, decide
+from serfn.training.holdout import Holdout
 from serfn.training.losses import Metrics
 from serfn.training.stages.context import Evaluate, StageContext, TrainingDivergedError
 from serfn.training.stages.state import StageName, StageState, Tree
@@ -163,6 +164,8 @@ def _run_stage(stage: Stage, ctx: StageContext) -> None:
     stage.train(ctx)
     if stage.acting is not None and ctx.evaluate is not None:
         _pass_gate(stage.acting, ctx.evaluate, ctx)
+    elif stage.acting is not None and ctx.holdout is not None:
+        _pass_holdout(ctx.holdout, ctx)
     else:
         state.data = StageState(concluded=True)
         checkpoint(ctx)
@@ -195,6 +198,25 @@ def _pass_gate(acting: ActingConfig, evaluate: Evaluate, ctx: StageContext) -> N
         ctx.agent.load_policy_state(ctx.best_policy)
     ctx.hooks.note(f"{state.stage}: {'promoted' if decision.promoted else 'not promoted'}, {decision.reason}")
     checkpoint(ctx, best=decision.promoted)
+
+
+def _pass_holdout(holdout: Holdout, ctx: StageContext) -> None:
+    """Judge the policy on held-out episodes: what shows harm is not promoted."""
+    state = ctx.state
+    figures = holdout.figures(ctx.agent)
+    if ctx.best_policy is None:
+        harm, reason = None, f"first policy, {figures.imitation_words}"
+    else:
+        harm = figures.harm
+        reason = f"{harm or 'no evidence of harm'}, {figures.words}"
+    state.gates.append(GateDecision(state.stage, harm is None, reason, None, None))
+    state.data = StageState(concluded=True)
+    if harm is None:
+        ctx.best_policy = ctx.agent.policy_state()
+    elif ctx.enforce_gates and ctx.best_policy is not None:
+        ctx.agent.load_policy_state(ctx.best_policy)
+    ctx.hooks.note(f"{state.stage}: {'promoted' if harm is None else 'not promoted'}, {reason}")
+    checkpoint(ctx, best=harm is None)
 
 
 def _restore_after_non_finite(ctx: StageContext) -> None:

@@ -17,6 +17,7 @@ from serfn.data.replay import ChunkReplay, WindowStarts, mixed_batch
 from serfn.training.acting import ActingConfig, BestOfNActor
 from serfn.training.agent import Agent
 from serfn.training.batch import TensorBatch
+from serfn.training.holdout import Holdout
 from serfn.training.stages.state import RunState, StageName, Tree
 
 
@@ -114,6 +115,8 @@ class StageContext:
         evaluate: Evaluation callback; None skips evaluations and gates.
         collect: Collection callback; the online stage needs it.
         enforce_gates: Return to the best policy when a stage is not promoted.
+        holdout: Recorded episodes that nothing is learnt from, by which policies are judged where nobody
+            evaluates; None judges nothing then.
         to_learning: Turns a collected episode into one with learning rewards.
     """
 
@@ -130,6 +133,7 @@ class StageContext:
     evaluate: Evaluate | None = None
     collect: Collect | None = None
     enforce_gates: bool = True
+    holdout: Holdout | None = None
     to_learning: Callable[[Episode], Episode] = lambda episode: episode
 
     def actor(self, acting: ActingConfig) -> BestOfNActor:

@@ -87,12 +87,31 @@ class Imitation(Stage):
             agent.set_policy_learning_rate(scheduled_rate("cosine", config.learning_rate, step, config.steps))
             return agent.imitation_step(ctx.demonstration_batch(config.batch_size, config.successes_only))
 
-        run_updates(ctx, config.steps, update)
         state = ctx.state.data
-        if not isinstance(state, ImitationState) or state.evaluated:
+        if not isinstance(state, ImitationState):
+            return
+        run_updates(ctx, config.steps, update, lambda means: _look_at_held_out(ctx, state))
+        if state.best_policy is not None and state.best_step < config.steps:
+            agent.load_policy_state(state.best_policy)
+            ctx.hooks.note(
+                f"imitation: held-out episodes are likeliest after {state.best_step} of {config.steps} "
+                "updates, from where on it overfits; that policy is kept"
+            )
+            state.best_step = config.steps
+        if state.evaluated:
             return
         if self._evaluate_interim and ctx.evaluate is not None:
             with checkpoint_on_interrupt(ctx):
                 ctx.evaluate(ctx.actor(self.acting), stage=self.name, final=False)
             state.evaluated = True
             checkpoint(ctx)
+
+
+def _look_at_held_out(ctx: StageContext, state: ImitationState) -> None:
+    """Remember the policy under which held-out episodes are likeliest."""
+    if ctx.holdout is None:
+        return
+    nll = ctx.holdout.nll(ctx.agent.policy)
+    ctx.hooks.report({"policy/held_out_nll": nll})
+    if state.best_nll is None or nll < state.best_nll:
+        state.best_policy, state.best_nll, state.best_step = ctx.agent.policy_state(), nll, ctx.state.step

@@ -41,9 +41,16 @@ class ImitationState(StageState):
 
     Attributes:
         evaluated: The interim evaluation has been done.
+        best_policy: `Agent.policy_state` of the policy that finds held-out episodes likeliest; None without
+            held-out episodes.
+        best_nll: Their NLL per dimension under it.
+        best_step: Updates after which it was looked at.
     """
 
     evaluated: bool = False
+    best_policy: Tree | None = None
+    best_nll: float | None = None
+    best_step: int = 0
 
 
 @dataclass(kw_only=True)
