@@ -37,7 +37,7 @@ def rollouts(setting: Setting) -> dict[str, Group]:
     config = preset("cube", "demo")
     steps = 4 if setting.quick else 80
     simulations = Simulations(
-        config.env, config.plant, {**config.env_options, "episode_s": steps / 20}, count=ENVIRONMENTS
+        env_of_task("cube"), config.plant, {**config.env_options, "episode_s": steps / 20}, count=ENVIRONMENTS
     )
     spec = simulations.task
     agent = make_agent(config, spec)

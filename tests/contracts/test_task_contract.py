@@ -84,4 +84,4 @@ def test_it_has_a_preset_by_its_name_and_by_its_environment(name: str, entry: Ta
     config = preset(name, budget)
     assert config.env == env_of_task(name)
     assert config.plant in (None, *entry.plants)
-    assert preset_for_environment(config.env, budget, None) == config
+    assert preset_for_environment(env_of_task(name), budget, None) == config
