@@ -3,6 +3,8 @@
 # make test     style, types, import rules, tests and doctests
 # make test-fast   what answers within a minute: no tests that train, kill processes or draw reports
 # make bench    speed of all parts in 8 minutes, kept in benchmarks/results and compared with the last record
+# make fuzz     thousands of damaged files and hostile environments, some minutes
+# make crash    a thousand kills of recording and fifty of training, each compared with what was promised
 # make gpu-check   GPU tests and the benchmark of networks from the source tree, on a bare CUDA image
 
 PYTHON ?= python3
@@ -16,7 +18,7 @@ TEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench lint format gpu-check clean
+.PHONY: help setup demo test test-fast fuzz crash bench lint format gpu-check clean
 
 help:
 	@sed -n 's/^# make /  make /p' Makefile
@@ -47,6 +49,13 @@ test: lint
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS) -m "not slow and not gpu"
+
+fuzz: setup
+	SERFN_FUZZ=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS) tests/fuzz tests/data/formats/test_fuzz.py
+
+crash: setup
+	$(BIN)/python benchmarks/crash_harness.py --kills 1000
+	$(BIN)/python benchmarks/crash_training.py --kills 50
 
 format: setup
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -159,7 +159,12 @@ def load_actor(
     tree = read_tree(folder)
     task = TaskSpec.from_dict(tree["task"])
     agent = make_agent(config, task)
-    agent.load_state_dict(tree["agent"])
+    try:
+        agent.load_state_dict(tree["agent"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights in '{folder}' do not fit its configuration; restore 'config.json' from a copy"
+        ) from error
     trained = {stage.name: stage.acting for stage in make_stages(config)}[tree["state"]["stage"]]
     found = tree["state"]["data"].get("candidates")
     acting = (

@@ -218,7 +218,7 @@ def read_job(folder: Path) -> Job:
     path = folder / JOB_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"'{path}' cannot be read: {error}; start the study again") from error
     description.pop("hash", None)
     kind = DemonstrationJob if description["kind"] == "demonstrations" else TrainingJob

@@ -199,7 +199,7 @@ class _Schedule:
             return 0
         try:
             status = json.loads((self._root / job.name / "status.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError):
             return 0
         shared = 0 if job.work.shared is None else job.work.config.imitation.steps
         return min(job.updates, max(0, status["updates"] - shared))

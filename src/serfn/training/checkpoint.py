@@ -187,7 +187,7 @@ def target(root: Path, pointer: Pointer) -> Path | None:
         return None
     try:
         return Path(root) / json.loads(path.read_text(encoding="utf-8"))["folder"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"checkpoint pointer '{path}' is damaged: {error}; restore or delete it"
         ) from error
@@ -227,7 +227,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         CHECKPOINT.check(about, folder)
         return {"checksums": about["checksums"], "config": about["config"]}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"checkpoint '{folder}' has no readable config.json: {error}") from error
 
 

@@ -246,5 +246,5 @@ def _ways(record: Mapping[str, Any]) -> Ways:
 def _json(path: Path, remedy: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"'{path}' cannot be read ({error}); {remedy}") from error
