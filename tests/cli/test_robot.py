@@ -186,3 +186,11 @@ def test_a_resumed_session_takes_a_larger_budget_and_no_other_robot(
     assert main(more) == 0
     assert folder.robot_config().budget.episodes == before + 1
     assert len(EpisodeStore(folder.store("robot"))) == before + 1
+
+
+def test_a_session_has_a_report_and_a_doctor(session: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(session)]) == 0
+    shown = capsys.readouterr().out
+    assert "robot minutes" in shown and "take-overs, stops" in shown and "evaluated yet" not in shown
+    assert main(["doctor", str(session)]) == 0
+    assert "checks over" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from serfn.core.errors import DataError
 from serfn.core.results import EvaluationResult
 from serfn.core.spec import ActionSpec, ObservationSpec, TaskSpec
 from serfn.reports.doctor import CHECKS, FEW, Case, Rounds, diagnose, examine
-from serfn.reports.experience import RobotEpisode, SessionRecord
+from serfn.reports.experience import RobotEpisode, SessionRecord, session_rows
 from serfn.reports.run_record import EvaluationPoint, RunRecord
 
 TASK = TaskSpec("arm", ObservationSpec(2), ActionSpec((-1.0,), (1.0,)), 20.0, 100)
@@ -204,3 +204,15 @@ def test_while_at_work_each_finding_is_told_once(tmp_path: Path, monkeypatch: py
     rounds.look()
     rounds.look()
     assert len(said) == 1 and said[0].startswith("doctor: time limit: ")
+
+
+def test_a_session_is_told_in_figures_with_intervals() -> None:
+    rows = dict(session_rows(session(), "robot"))
+    # 40 episodes, of which the second half succeed: none of the first 13, all of the last 13.
+    assert rows["success, first third"].startswith("0 of 13 (0% to ")
+    assert rows["success, last third"] == "13 of 13 (77% to 100%)"
+    assert rows["robot minutes"] == "40.0" and rows["promoted"] == "6 of 6 published"
+    unlabelled = session(episodes={"robot": episodes(success=None)})
+    assert dict(session_rows(unlabelled, "robot"))["success, last third"] == "nobody said"
+    discarded = session(episodes={"robot": episodes(discard=True)})
+    assert dict(session_rows(discarded, "robot"))["episodes"] == "0, 40 discarded"

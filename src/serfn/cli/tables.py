@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serfn.core.results import EvaluationResult
+from serfn.reports.experience import SessionRecord, session_rows
 from serfn.reports.run_record import RunRecord
 from serfn.reports.run_words import (
     aborted_sentence,
@@ -38,6 +39,17 @@ def print_run(console: Console, record: RunRecord) -> None:
     console.print(verdict_sentence(record), highlight=False)
     if pace := pace_sentence(record):
         console.print(pace, highlight=False)
+
+
+def print_session(console: Console, record: SessionRecord) -> None:
+    """Print what each robot of a session came to: success over robot time, policies, people."""
+    table = _table("robot")
+    for name in record.episodes:
+        table.add_column(name)
+    columns = [session_rows(record, name) for name in record.episodes]
+    for row, _ in columns[0] if columns else ():
+        table.add_row(row, *(dict(column)[row] for column in columns))
+    console.print(table)
 
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from serfn.core.errors import DataError
 from serfn.core.spec import TaskSpec
 from serfn.data.episode import Episode
 from serfn.data.store.store import EpisodeStore, EpisodeSummary, is_store
+from serfn.reports.statistics import wilson_interval
 
 _MOVED = 0.01
 """Share of a dimension's range by which an executed action differs from the proposed one to count."""
@@ -100,6 +101,38 @@ def load_session(folder: Path) -> SessionRecord:
         serving={path.parent.name: _document(path) for path in sorted(robots.glob("*/serving.json"))},
         use={path.parent.name: _document(path) for path in sorted(robots.glob("*/interaction.json"))},
     )
+
+
+def session_rows(record: SessionRecord, robot: str) -> list[tuple[str, str]]:
+    """Return what one robot of a session came to, as names and words.
+
+    Success is given for the first and the last third of the labelled episodes, with Wilson's 95 % interval.
+    """
+    kept = [episode for episode in record.episodes[robot] if not episode.discard]
+    told = [episode for episode in kept if episode.success is not None]
+    third = max(1, len(told) // 3)
+    judged = [row for row in record.promotions.get(robot, ()) if int(row.get("version", 1)) > 1]
+    promoted = sum(bool(row.get("promoted")) for row in judged)
+    use = record.use.get(robot, {})
+    versions = sorted({episode.policy_version for episode in kept})
+    return [
+        ("robot minutes", f"{kept[-1].minutes:.1f}" if kept else "0"),
+        ("episodes", f"{len(kept)}, {len(record.episodes[robot]) - len(kept)} discarded"),
+        ("success, first third", _success(told[:third])),
+        ("success, last third", _success(told[-third:])),
+        ("labelled by people", str(sum(episode.success_source == "operator" for episode in told))),
+        ("take-overs, stops", f"{use.get('interventions', 0)}, {use.get('stops', 0)}"),
+        ("policies that acted", f"{versions[0]} to {versions[-1]}" if versions else "none"),
+        ("promoted", f"{promoted} of {len(judged)} published"),
+    ]
+
+
+def _success(episodes: Sequence[RobotEpisode]) -> str:
+    if not episodes:
+        return "nobody said"
+    solved = sum(bool(episode.success) for episode in episodes)
+    interval = wilson_interval(solved, len(episodes))
+    return f"{solved} of {len(episodes)} ({interval.low:.0%} to {interval.high:.0%})"
 
 
 def load_episodes(path: Path) -> tuple[RobotEpisode, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from serfn.core.errors import DataError
+from serfn.reports.experience import is_session, load_session, session_rows
 from serfn.reports.run_plots import find_option, save_plots
 from serfn.reports.run_record import STAGES, RunRecord, load_run
 from serfn.reports.run_words import (
@@ -118,8 +119,22 @@ def _findings(record: RunRecord) -> str:
     return f"<h2>What to look at</h2><ul class='events'>{items}</ul>"
 
 
+def _session(folder: Path) -> str:
+    """Return what each robot of a session came to, as a table."""
+    session = load_session(folder)
+    columns = [dict(session_rows(session, robot)) for robot in session.episodes]
+    heads = "".join(f"<th>{escape(robot)}</th>" for robot in session.episodes)
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th>" + "".join(f"<td>{escape(column[name])}</td>" for column in columns)
+        for name in (columns[0] if columns else ())
+    )
+    return f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
 def _results(record: RunRecord) -> str:
     table = results_table(record)
+    if not table.points and is_session(record.folder):
+        return _session(record.folder)
     if not table.points:
         if record.gates and record.config.get("env") is None:
             return _note("There is no environment: held-out recordings judge, see the gates below.")
