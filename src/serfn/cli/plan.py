@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from serfn.cli.options import optional
+from serfn.cli.progress import foreign_output_to_stderr
 
 
 def plan(
@@ -34,13 +36,15 @@ def plan(
     from serfn.runs.facts import facts
     from serfn.runs.presets import has_preset, preset_for_environment
 
-    found = facts(load_demonstrations(demos, skip_bad=True))
-    chosen = derive(found, budget)
-    config, reasons = dataclasses.replace(chosen.config, demos=demos), chosen.reasons
-    if env is not None:
-        config = preset_for_environment(env, budget, demos)
-        if has_preset(env):
-            reasons = (reasons[0], f"{env} has a preset of its own, which is used instead")
+    # Importing an environment's package may print.
+    with foreign_output_to_stderr() if as_json else nullcontext():
+        found = facts(load_demonstrations(demos, skip_bad=True))
+        chosen = derive(found, budget)
+        config, reasons = dataclasses.replace(chosen.config, demos=demos), chosen.reasons
+        if env is not None:
+            config = preset_for_environment(env, budget, demos)
+            if has_preset(env):
+                reasons = (reasons[0], f"{env} has a preset of its own, which is used instead")
     if as_json:
         told = {"facts": dataclasses.asdict(found), "reasons": reasons, "config": to_dict(config)}
         print(json.dumps(told))
