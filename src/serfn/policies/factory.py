@@ -22,7 +22,12 @@ def make_policy(
     # Layers of PyTorch draw from its global state, whichever policy they are in.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        policy = config.build(obs_dim, action_dim, chunk_size)
+        try:
+            policy = config.build(obs_dim, action_dim, chunk_size)
+        except (TypeError, RuntimeError, MemoryError) as error:
+            # PyTorch, of sizes that no memory holds; the frames that it adds help nobody.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"policy.type '{config.type}' cannot be built: {reason}") from error
     if not isinstance(policy, ChunkPolicy):
         raise ConfigError(f"policy.type '{config.type}' builds a {type(policy).__name__}, not a ChunkPolicy")
     sizes = (policy.obs_dim, policy.action_dim, policy.chunk_size)

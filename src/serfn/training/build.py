@@ -63,8 +63,9 @@ def make_agent(config: TrainConfig, task: TaskSpec) -> Agent:
     try:
         policy = make_policy(config.policy, *dims, seed=torch_seed(config.seed, "policy"))
         critic = make_critic(config.critic, *dims, generator=generator)
-    except ValueError as error:
-        raise ConfigError(f"policy or critic cannot be built for '{task.id}': {error}") from error
+    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"policy or critic cannot be built for '{task.id}': {reason}") from error
     _check_fit(config, policy)
     return Agent(
         policy,
